@@ -1,0 +1,1 @@
+"""mailsvc: an SMTP front door for applications."""

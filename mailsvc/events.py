@@ -1,0 +1,179 @@
+"""Every log event, worded here and nowhere else.
+
+An event is a frozen dataclass: its class is its name, its fields are what the JSON lines carry, and
+:meth:`Event.text` is the line for people.  Peer-controlled text goes through :func:`shown`, so that
+no line holds a byte that a terminal or a log parser would act on.  No event carries content,
+passwords or secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from mailsvc.message import Address
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def printable(text: object, limit: int = 256) -> str:
+    """Return ``text`` in printable ASCII, escaped as Python would, at most ``limit`` long."""
+    raw = str(text)
+    short = raw if len(raw) <= limit else raw[: limit - 3] + "..."
+    if not _UNPRINTABLE.search(short):
+        return short
+    return short.encode("unicode_escape").decode("ascii")
+
+
+def shown(text: object, limit: int = 256) -> str:
+    """Return :func:`printable` text that is one word: spaces are escaped, too."""
+    return printable(text, limit).replace(" ", "\\x20")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The base of all events."""
+
+    level: ClassVar[str] = "info"
+
+    @property
+    def name(self) -> str:
+        """Return the event's name in the JSON lines: the class name."""
+        return type(self).__name__
+
+    def text(self) -> str:
+        """Return the line for people."""
+        raise NotImplementedError
+
+    def values(self) -> dict[str, object]:
+        """Return the fields, for the JSON line."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+#: What a part that logs is given: call it with an event.
+Emit = Callable[[Event], None]
+
+
+def _path(address: Address | None) -> str:
+    return f"<{shown(address)}>" if address is not None else "<>"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAccepted(Event):
+    """250 was answered: the message is durable."""
+
+    id: str
+    client: str
+    reverse_path: Address | None
+    recipients: tuple[Address, ...]
+    size: int
+    seconds: float
+    user: str | None = None
+
+    def text(self) -> str:
+        """Return the line for people."""
+        to = ",".join(_path(address) for address in self.recipients[:5])
+        more = f" and {len(self.recipients) - 5} more" if len(self.recipients) > 5 else ""
+        user = f" user={shown(self.user)}" if self.user is not None else ""
+        return (
+            f"accepted {self.id} from={_path(self.reverse_path)} to={to}{more} size={self.size}"
+            f" client={shown(self.client)}{user} in {self.seconds:.3f}s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRefused(Event):
+    """A sender, a recipient, a message or a login was answered with 4xx or 5xx."""
+
+    client: str
+    command: str
+    subject: str
+    reply: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"refused {self.command} {shown(self.subject)} client={shown(self.client)}:"
+            f" {shown(self.reply, 200)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(Event):
+    """A destination answers for the message now."""
+
+    id: str
+    destination: str
+    recipient: Address
+    attempt: int
+    size: int
+    seconds: float
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"delivered {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
+            f" attempt={self.attempt} size={self.size} in {self.seconds:.3f}s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred(Event):
+    """An attempt failed; there will be another."""
+
+    level: ClassVar[str] = "warn"
+    id: str
+    destination: str
+    recipient: Address
+    attempt: int
+    reason: str
+    retry_in: float
+    seconds: float
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"deferred {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
+            f" attempt={self.attempt} again in {self.retry_in:.0f}s, took {self.seconds:.3f}s:"
+            f" {printable(self.reason, 200)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Died(Event):
+    """A delivery became a dead letter."""
+
+    level: ClassVar[str] = "error"
+    id: str
+    destination: str
+    recipient: Address
+    attempt: int
+    reason: str
+    seconds: float
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"dead {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
+            f" attempt={self.attempt}, took {self.seconds:.3f}s: {printable(self.reason, 200)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something of the service itself that an operator wants to read."""
+
+    message: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return printable(self.message, 2000)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert(Notice):
+    """Something that an operator should look at."""
+
+    level: ClassVar[str] = "warn"

@@ -1,0 +1,65 @@
+"""A mail as a program wants it: the values that :mod:`mailsvc.mime` makes of a content's octets.
+
+All text is Unicode, whatever the mail declared; what could not be decoded is replaced, and
+:attr:`ParsedMail.errors` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One address of a header field (RFC 5322 section 3.4)."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A part that is not the body's text or HTML.
+
+    :ivar filename: as declared, decoded, without any path; empty if none was declared.
+    :ivar content_type: ``type/subtype``, lower case.
+    :ivar charset: as declared; empty if none.
+    :ivar disposition: ``attachment`` or ``inline``.
+    :ivar content_id: without the angle brackets; empty if none.
+    :ivar content: the decoded octets.
+    """
+
+    filename: str
+    content_type: str
+    charset: str
+    disposition: str
+    content_id: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedMail:
+    """A parsed mail; every field is empty where the mail does not have it.
+
+    :ivar headers: names as written and values unfolded and decoded (RFC 2047), in order.
+    :ivar date: ISO 8601 with offset, or empty.
+    :ivar reply: the text without the quoted history and the signature.
+    :ivar signature: what followed the signature's separator in the text.
+    :ivar errors: what could not be parsed, in words; the mail is delivered all the same.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
+    sender: tuple[Mailbox, ...] = ()
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    subject: str = ""
+    date: str = ""
+    message_id: str = ""
+    text: str = ""
+    html: str = ""
+    reply: str = ""
+    signature: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    errors: tuple[str, ...] = ()
