@@ -184,7 +184,7 @@ class IDelivererFactory(Interface):
     implementation, which loads in ``make``.
     """
 
-    kind: str = Attribute("The word in the configuration: ``kind = \"…\"``.")
+    kind: str = Attribute('The word in the configuration: ``kind = "…"``.')
     options: type = Attribute("A msgspec.Struct type: the keys of the destination's section.")
 
     def make(options: Any, context: IDelivererContext) -> IDeliverer:

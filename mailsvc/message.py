@@ -52,7 +52,9 @@ class Reply:
     status: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code} {self.status} {self.text}" if self.status else f"{self.code} {self.text}"
+        return (
+            f"{self.code} {self.status} {self.text}" if self.status else f"{self.code} {self.text}"
+        )
 
     def encode(self, *, utf8: bool = False) -> bytes:
         """Return the reply's octets, CRLF included (RFC 5321 section 4.2).
