@@ -1,0 +1,28 @@
+"""What all tests share: a test that needs a program says so, and CI has every program.
+
+``@pytest.mark.needs("swaks")`` skips the test on a machine without swaks.  Under CI (the variable
+``CI`` is set) the same is a failure, so that no test is left out unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def missing_programs(item: pytest.Item) -> list[str]:
+    """Return the programs that ``item`` needs and this machine has not."""
+    wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
+    return sorted({name for name in wanted if shutil.which(name) is None})
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or under CI fail, where a program is missing."""
+    missing = missing_programs(item)
+    if missing:
+        reason = f"needs {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}; CI is to install every program that a test needs", False)
+        pytest.skip(reason)
