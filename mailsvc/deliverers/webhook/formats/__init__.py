@@ -1,0 +1,16 @@
+"""Every payload format that a webhook can be sent in.
+
+To add one: write a class that follows :class:`~mailsvc.deliverers.webhook.payload.Format` in a file
+of its own, and name it in :data:`FORMATS`.
+"""
+
+from __future__ import annotations
+
+from mailsvc.deliverers.webhook.formats.raw import Raw
+from mailsvc.deliverers.webhook.payload import Format, FormatOptions, Payload, Stream
+
+__all__ = ["FORMATS", "Format", "FormatOptions", "Payload", "Stream"]
+
+_ALL: tuple[Format, ...] = (Raw(),)
+
+FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
