@@ -1,0 +1,164 @@
+"""What the session asks its owner, and what the owner may answer.
+
+:meth:`mailsvc.smtp.session.Session.next` returns one of these.  Those that need an answer stop the
+session until :meth:`~mailsvc.smtp.session.Session.answer` gives it; for the others the owner acts
+and calls ``next`` again.
+
+Every transaction that began (a :class:`SenderAsked` not refused) ends with exactly one of
+:class:`ContentEnded`, :class:`TransactionReset` and :class:`CloseAsked` (or :class:`TLSAsked`);
+every content that began (a :class:`ContentStarted` not refused) ends with exactly one of
+:class:`ContentEnded` and :class:`ContentDropped`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailsvc.message import Address, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class SenderAsked:
+    """MAIL.  Answer with None to accept with the standard 250, or with a :class:`Reply`.
+
+    :ivar reverse_path: None for the null reverse-path ``<>``.
+    :ivar size: octets that SIZE declares (RFC 1870), or None.
+    :ivar body: ``7BIT``, ``8BITMIME`` or ``BINARYMIME``.
+    :ivar ret: ``FULL``, ``HDRS`` or empty (RFC 3461 section 4.3); ``envid`` is decoded (4.4).
+    :ivar auth: the decoded AUTH parameter (RFC 4954 section 5): a mailbox, ``<>`` or empty.
+    """
+
+    reverse_path: Address | None
+    size: int | None = None
+    body: str = "7BIT"
+    smtputf8: bool = False
+    require_tls: bool = False
+    ret: str = ""
+    envid: str = ""
+    auth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientAsked:
+    """RCPT.  Answer with None to accept with the standard 250, or with a :class:`Reply`.
+
+    :ivar notify: DSN conditions, upper case; empty if not given (RFC 3461 section 4.1).
+    :ivar orcpt: ``type;address``, decoded; empty if not given (RFC 3461 section 4.2).
+    """
+
+    address: Address
+    notify: tuple[str, ...] = ()
+    orcpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyAsked:
+    """VRFY, where the policy lets this peer ask.  Answer with a :class:`Reply`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationAsked:
+    """AUTH, or a further client response of the same exchange.
+
+    Answer with :class:`Challenge`, :class:`Authenticated`, or a :class:`Reply` that refuses.
+
+    :ivar mechanism: upper case, one of those that the policy offers in the present state.
+    :ivar response: decoded; None if AUTH came without an initial response.
+    """
+
+    mechanism: str
+    response: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationEnded:
+    """The client gave the exchange up, or broke it: forget it.  No answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentStarted:
+    """DATA, or the first BDAT.  Answer with None to take the content, or with a :class:`Reply`.
+
+    Before answering the owner may call :meth:`mailsvc.smtp.session.Session.limit`.
+
+    :ivar stuffed: whether the content's lines are dot-stuffed (DATA).
+    """
+
+    stuffed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReceived:
+    """Octets of content, exactly as on the wire.  No answer.
+
+    :ivar data: never changes, and may be kept; keeping a view keeps the chunk it was cut from.
+    """
+
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ContentEnded:
+    """The content is complete.  Answer with the :class:`Reply` to the client.
+
+    On an LMTP listener the answer may be a tuple with one reply for each accepted RCPT, in order
+    (RFC 2033 section 4.2); a single one is given for all of them.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDropped:
+    """The content is refused or given up: abort what :class:`ContentStarted` began.  No answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionReset:
+    """The transaction is over without content: forget sender and recipients.  No answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLSAsked:
+    """STARTTLS.  No answer: write :meth:`~mailsvc.smtp.session.Session.output`, then start TLS.
+
+    This session is over; after the handshake make a new one with ``secure=True``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAsked:
+    """The session is over.  No answer: write the output, then close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The answer to :class:`AuthenticationAsked`: the exchange goes on (334).
+
+    :ivar data: not encoded yet.
+    """
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The answer to :class:`AuthenticationAsked`: who it is is known now (235)."""
+
+
+Question = (
+    SenderAsked
+    | RecipientAsked
+    | VerifyAsked
+    | AuthenticationAsked
+    | AuthenticationEnded
+    | ContentStarted
+    | ContentReceived
+    | ContentEnded
+    | ContentDropped
+    | TransactionReset
+    | TLSAsked
+    | CloseAsked
+)
+
+Answer = None | Reply | tuple[Reply, ...] | Challenge | Authenticated
