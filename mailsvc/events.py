@@ -177,3 +177,79 @@ class Alert(Notice):
     """Something that an operator should look at."""
 
     level: ClassVar[str] = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBroke(Event):
+    """A deliverer raised what it does not declare; the attempt counts as a transient failure.
+
+    :ivar traceback: the innermost frames and the error, one a line; bounded.
+    """
+
+    level: ClassVar[str] = "error"
+    id: str
+    destination: str
+    traceback: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"deliverer of destination={shown(self.destination)} failed on {self.id}:"
+            f" {printable(self.traceback, 4000)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """A destination gets nothing more until a person resumes it; its queue is kept."""
+
+    level: ClassVar[str] = "warn"
+    destination: str
+    reason: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"paused destination={shown(self.destination)} until it is resumed:"
+            f" {printable(self.reason, 200)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """A person ended a pause: what waited is due now."""
+
+    destination: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return f"resumed destination={shown(self.destination)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened(Event):
+    """A destination failed so often in a row that it is left alone for a time."""
+
+    level: ClassVar[str] = "warn"
+    destination: str
+    failures: int
+    seconds: float
+    reason: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"left alone destination={shown(self.destination)} for {self.seconds:.0f}s after"
+            f" {self.failures} failures in a row: {printable(self.reason, 200)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed(Event):
+    """A destination that was left alone takes mail again."""
+
+    destination: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return f"takes mail again destination={shown(self.destination)}"
