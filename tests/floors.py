@@ -26,10 +26,13 @@ FLOORS: dict[int, frozenset[str]] = {
     2: frozenset(
         {
             "mailsvc.certificates",
+            "mailsvc.checkers",
+            "mailsvc.credentials",
             "mailsvc.deliverers",
             "mailsvc.eager",
             "mailsvc.mime",
             "mailsvc.passwords",
+            "mailsvc.penalties",
             "mailsvc.realm",
             "mailsvc.routing",
             "mailsvc.secretfile",

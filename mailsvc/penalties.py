@@ -1,0 +1,149 @@
+"""What failed logins cost: growing delays, per connection, per address and per user.
+
+Counters are bounded in number and drain with time, so nothing is remembered for ever and nobody is
+locked out: an attempt waits, and nobody else waits with it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """The rules; all times in seconds.
+
+    :ivar first: delay of a connection's first failure; each further one doubles it.  It counts from
+        the moment at which the attempt began, so it also hides how long a check took.
+    :ivar most: the longest delay.
+    :ivar connection: failures on one connection; the last of them is answered 421.
+    :ivar address_free: failures from an address that cost its further attempts nothing.
+    :ivar address_most: failures from an address at which it is turned away without a check.
+    :ivar user_free: failures of a user that cost further attempts nothing.
+    :ivar user_most: the longest wait that the failures of a user cause.
+    :ivar drain: how long it takes a counter to forget one failure.
+    """
+
+    first: float = 1.0
+    most: float = 16.0
+    connection: int = 5
+    address_free: int = 5
+    address_most: int = 50
+    user_free: int = 10
+    user_most: float = 4.0
+    drain: float = 60.0
+
+
+def delay(failures: float, first: float, most: float) -> float:
+    """Return the delay after ``failures``: ``first``, doubled by each, ``most`` at the most."""
+    if failures <= 0:
+        return 0.0
+    return min(first * math.pow(2.0, min(failures - 1, 32)), most)
+
+
+def network(host: str) -> str:
+    """Return the key of an address: IPv4 as it is, IPv6 by its /64: one host has them all."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
+class Counters:
+    """Counters that drain, at most ``capacity`` of them: the one touched longest ago goes first."""
+
+    def __init__(self, seconds: Callable[[], float], drain: float, capacity: int) -> None:
+        self._seconds = seconds
+        self._drain = drain
+        self._capacity = capacity
+        self._counts: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def count(self, key: Hashable) -> float:
+        """Return what is left of a counter."""
+        value, since = self._counts.get(key, (0.0, 0.0))
+        return max(0.0, value - (self._seconds() - since) / self._drain)
+
+    def add(self, key: Hashable, amount: float = 1.0) -> float:
+        """Add to a counter (or take from it) and return it."""
+        value = max(0.0, self.count(key) + amount)
+        self._counts.pop(key, None)
+        if value:
+            self._counts[key] = (value, self._seconds())
+            while len(self._counts) > self._capacity:
+                self._counts.popitem(last=False)
+        return value
+
+
+class Penalties:
+    """The counters of one service; kept across reloads.
+
+    An attempt counts as a failure from its start until it succeeds, so attempts side by side wait
+    like attempts one after the other.
+
+    :param seconds: a monotonic clock.
+    :param exempt: says of an address that it has no penalties across connections.
+    """
+
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        exempt: Callable[[str], bool] = lambda host: False,
+        rules: Penalty | None = None,
+        capacity: int = 10_000,
+    ) -> None:
+        self.rules = rules or Penalty()
+        self.exempt = exempt
+        self._seconds = seconds
+        drain = self.rules.drain
+        self._addresses = Counters(seconds, drain, capacity)
+        self._users = Counters(seconds, drain, capacity)
+        #: When a user last logged in from a network: such an attempt does not wait for the user's.
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._capacity = capacity
+
+    def begin(self, host: str, user: str) -> float | None:
+        """Count an attempt; return the seconds to wait before its check, None: turn it away."""
+        if self.exempt(host):
+            return 0.0
+        rules, where = self.rules, network(host)
+        before = self._addresses.count(where)
+        if before >= rules.address_most:
+            return None
+        self._addresses.add(where)
+        wait = delay(before - rules.address_free, rules.first, rules.most)
+        if not user:
+            return wait
+        tries = self._users.count(user)
+        self._users.add(user)
+        if (user, where) in self._known:
+            return wait
+        return max(wait, delay(tries - rules.user_free, rules.first, rules.user_most))
+
+    def forgive(self, host: str, user: str) -> None:
+        """Take an attempt back that says nothing about the client: the check itself failed."""
+        if not self.exempt(host):
+            self._addresses.add(network(host), -1)
+            if user:
+                self._users.add(user, -1)
+
+    def succeeded(self, host: str, user: str) -> None:
+        """Take the attempt back and remember whence the user comes."""
+        self.forgive(host, user)
+        if not self.exempt(host):
+            known = (user, network(host))
+            self._known.pop(known, None)
+            self._known[known] = None
+            while len(self._known) > self._capacity:
+                self._known.popitem(last=False)
