@@ -20,6 +20,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.interfaces",
             "mailsvc.message",
             "mailsvc.parsed",
+            "mailsvc.units",
         }
     ),
     1: frozenset({"mailsvc.retry", "mailsvc.smtp"}),
@@ -32,6 +33,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.eager",
             "mailsvc.mime",
             "mailsvc.passwords",
+            "mailsvc.patterns",
             "mailsvc.penalties",
             "mailsvc.realm",
             "mailsvc.routing",
@@ -43,7 +45,20 @@ FLOORS: dict[int, frozenset[str]] = {
     ),
     3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.testing"}),
     4: frozenset({"mailsvc.protocol"}),
-    5: frozenset({"mailsvc.config", "mailsvc.control", "mailsvc.logs", "mailsvc.service"}),
+    5: frozenset(
+        {
+            "mailsvc.config",
+            "mailsvc.configcheck",
+            "mailsvc.control",
+            "mailsvc.logs",
+            "mailsvc.places",
+            "mailsvc.quickstart",
+            "mailsvc.service",
+            "mailsvc.settings",
+            "mailsvc.spelling",
+            "mailsvc.vetting",
+        }
+    ),
     6: frozenset({"mailsvc.cli", "mailsvc.tap", "twisted.plugins.mailsvc_service"}),
 }
 
