@@ -133,9 +133,39 @@ class Router:
         self._postmaster: Entry | None = None
         self._everything: Entry | None = None
         for entry in entries_of(rules):
-            self._add(entry)
+            self.add(entry)
 
-    def _add(self, entry: Entry) -> None:
+    def covering(self, pattern: Pattern) -> Entry | None:
+        """Return what takes all that ``pattern`` matches, or None if something is left to it."""
+        match pattern:
+            case Exact(local, domain) | Tagged(local, domain):
+                found = (
+                    self._exact.get((local, domain))
+                    if isinstance(pattern, Exact)
+                    else self._tagged.get((local, domain))
+                )
+                # A broad pattern takes no local part that asks for relaying.
+                if found is not None or not _RELAYING.isdisjoint(local):
+                    return found
+                return self._covering_domain(domain)
+            case Domain(domain):
+                return self._covering_domain(domain)
+            case SubDomains(domain):
+                above = [self._parents.get(each) for each in (domain, *_parents(domain))]
+                return next((entry for entry in above if entry), self._everything)
+            case Postmaster():
+                return self._postmaster or self._everything
+            case Everything():
+                return self._everything
+            case Expression():
+                return None
+
+    def _covering_domain(self, domain: str) -> Entry | None:
+        above = [self._domains.get(domain), *(self._parents.get(each) for each in _parents(domain))]
+        return next((entry for entry in above if entry), self._everything)
+
+    def add(self, entry: Entry) -> None:
+        """Let an entry be tried behind those that are there."""
         match entry.pattern:
             case Exact(local, domain):
                 self._exact.setdefault((local, domain), entry)
@@ -343,3 +373,17 @@ def _captured(expression: Expression, found: re.Match[str], local: str) -> str:
         return tag_of(local)
     group: str | int = "tag" if "tag" in expression.regex.groupindex else 1
     return found[group] or ""
+
+
+def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, str, Entry]]:
+    """Yield each pattern that an earlier one leaves nothing to: number of its rule, text, by whom.
+
+    Regular expressions are not judged.
+    """
+    router = Router((), "", "")
+    number = {id(rule): index for index, rule in enumerate(rules)}
+    for entry in entries_of(rules):
+        by = router.covering(entry.pattern)
+        if by is not None:
+            yield number[id(entry.rule)], entry.route.name, by
+        router.add(entry)

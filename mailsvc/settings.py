@@ -27,17 +27,6 @@ POSTMASTER = "postmaster"
 
 DEFAULT_SPOOL = "./mailsvc-data"
 
-#: SASL mechanisms that any configuration can name.
-Mechanism = Literal[
-    "PLAIN",
-    "LOGIN",
-    "SCRAM-SHA-256",
-    "SCRAM-SHA-256-PLUS",
-    "CRAM-MD5",
-    "OAUTHBEARER",
-    "XOAUTH2",
-]
-
 #: Standard Webhooks' schedule: seconds before the second, third … attempt.
 SCHEDULE = tuple(
     Duration(seconds) for seconds in (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -56,7 +45,6 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar greeting_delay: how long the greeting waits, to catch those who talk first.
     :ivar bare_newline: what happens to content with a bare CR or LF.
     :ivar vrfy: whom VRFY answers truthfully.
-    :ivar cleartext_auth: whether PLAIN and LOGIN are taken without TLS.
     :ivar client_certificates: whether the TLS handshake asks for a client's certificate.
     :ivar requiretls: whether REQUIRETLS (RFC 8689) is announced, under TLS.
     """
@@ -68,7 +56,6 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
     greeting_delay: Duration = Duration(0)
     bare_newline: Literal["refuse", "repair"] = "refuse"
     vrfy: Literal["never", "authenticated", "anyone"] = "never"
-    cleartext_auth: bool = False
     client_certificates: Literal["ignore", "request", "require"] = "ignore"
     requiretls: bool = False
 
@@ -90,35 +77,45 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Auth(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[auth]``.
+    """``[auth]``: who may log in, and what failing to costs.
 
     :ivar users: the file that ``mailsvc passwd`` writes; empty: none.
     :ivar checkers: strcred descriptions, such as ``memory:user:secret`` or ``unix``.
-    :ivar mechanisms: the SASL mechanisms to offer where they can be served; empty: PLAIN, LOGIN,
-        SCRAM-SHA-256 and SCRAM-SHA-256-PLUS.
+    :ivar cleartext: whether PLAIN and LOGIN are taken without TLS.
+    :ivar cram_md5: whether CRAM-MD5 is offered where a checker can serve it.
+    :ivar own_senders: whether a user may send only as the own address.
     :ivar iterations: of PBKDF2, for verifiers that are written from now on.
     :ivar threads: how many passwords are checked at a time.
-    :ivar failures: failed attempts on a connection after which it is closed with 421.
-    :ivar address_failures: failed attempts of one address, over all connections, after which it
-        is refused for a time.
-    :ivar user_failures: the same for one user name from addresses that have not logged in as it.
-    :ivar delay: before the answer to a failed attempt; it doubles with each one.
-    :ivar forget_after: how long a failure counts.
+    :ivar failures: of one connection; the last of them is answered 421.
+    :ivar delay: of the answer to a connection's first failure; each further one doubles it.
+    :ivar longest_delay: the longest of these delays.
+    :ivar address_free: failures of an address, over all connections, that cost it nothing yet.
+    :ivar address_failures: those after which it is turned away without a check.
+    :ivar user_free: failures of a user name, from anywhere, that cost nothing yet.
+    :ivar user_delay: the longest wait that the failures of a user name cause.
+    :ivar forget_after: how long it takes to forget one failure of an address or a user name.
     """
 
     users: str = ""
     checkers: tuple[str, ...] = ()
-    mechanisms: tuple[Mechanism, ...] = ()
+    cleartext: bool = False
+    cram_md5: bool = False
+    own_senders: bool = False
     iterations: Annotated[int, Meta(ge=4096, le=10_000_000)] = 600_000
     threads: Annotated[int, Meta(ge=1, le=64)] = 2
     failures: Annotated[int, Meta(ge=1, le=100)] = 5
-    address_failures: Positive = 20
-    user_failures: Positive = 20
     delay: Duration = Duration(1)
-    forget_after: Duration = Duration(900)
+    longest_delay: Duration = Duration(16)
+    address_free: Count = 5
+    address_failures: Positive = 50
+    user_free: Count = 10
+    user_delay: Duration = Duration(4)
+    forget_after: Duration = Duration(60)
 
     def __post_init__(self) -> None:
         _within("delay", self.delay, 0, 30)
+        _within("longest_delay", self.longest_delay, 0, 60)
+        _within("user_delay", self.user_delay, 0, 60)
         _within("forget_after", self.forget_after, 1)
 
     @property
@@ -206,7 +203,8 @@ class Knobs(Struct, frozen=True):
     :ivar timeout: after which an attempt is ended and counts as failed.
     :ivar spool_share: the part of the spool that its mail may hold, dead letters included.
     :ivar breaker: failures in a row after which attempts stop for a time; 0 for never.
-    :ivar breaker_time: how long they stop before one attempt probes again.
+    :ivar breaker_time: how long they stop before one attempt probes; doubled if that fails, too.
+    :ivar breaker_longest: the longest that they stop.
     """
 
     kind: str
@@ -217,10 +215,12 @@ class Knobs(Struct, frozen=True):
     spool_share: Share = Share(0.5)
     breaker: Count = 10
     breaker_time: Duration = Duration(30)
+    breaker_longest: Duration = Duration(300)
 
     def __post_init__(self) -> None:
         _within("timeout", self.timeout, 1)
         _within("breaker_time", self.breaker_time, 1)
+        _within("breaker_longest", self.breaker_longest, self.breaker_time)
         if len(self.schedule) > 100:
             raise ValueError("schedule: must hold at most 100 times")
 

@@ -23,10 +23,12 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.units",
         }
     ),
-    1: frozenset({"mailsvc.retry", "mailsvc.smtp"}),
+    1: frozenset({"mailsvc.breaker", "mailsvc.pace", "mailsvc.retry", "mailsvc.smtp"}),
     2: frozenset(
         {
             "mailsvc.certificates",
+            "mailsvc.checkers",
+            "mailsvc.credentials",
             "mailsvc.checkers",
             "mailsvc.credentials",
             "mailsvc.deliverers",
@@ -35,11 +37,15 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.passwords",
             "mailsvc.patterns",
             "mailsvc.penalties",
+            "mailsvc.places",
+            "mailsvc.patterns",
+            "mailsvc.penalties",
             "mailsvc.realm",
             "mailsvc.routing",
             "mailsvc.secretfile",
             "mailsvc.spool",
             "mailsvc.trace",
+            "mailsvc.units",
             "twisted.plugins.mailsvc_deliverers",
         }
     ),
@@ -49,6 +55,7 @@ FLOORS: dict[int, frozenset[str]] = {
         {
             "mailsvc.config",
             "mailsvc.configcheck",
+            "mailsvc.conversion",
             "mailsvc.control",
             "mailsvc.logs",
             "mailsvc.places",

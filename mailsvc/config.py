@@ -1,0 +1,404 @@
+"""A TOML file to :class:`~mailsvc.settings.Settings`, every problem with its file, line and key.
+
+Each section is converted alone, so one reading reports the first problem of every section and every
+name that leads nowhere.  Reading depends on the file alone; whether the files that it names can be
+read is asked by :func:`mailsvc.configcheck.check`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from mailsvc.conversion import Fault, convert_table, keys_of
+from mailsvc.errors import ConfigError
+from mailsvc.interfaces import IDelivererFactory
+from mailsvc.patterns import Expression, parse_pattern
+from mailsvc.places import Places
+from mailsvc.routing import Rule, shadowed
+from mailsvc.settings import (
+    DEFAULT_SPOOL,
+    POSTMASTER,
+    Auth,
+    Destination,
+    Http,
+    Knobs,
+    Limits,
+    Listener,
+    Notifications,
+    RouteKeys,
+    Settings,
+    Tls,
+)
+from mailsvc.spelling import did_you_mean
+from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
+
+S = TypeVar("S")
+
+_DESTINATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+_TABLES: Mapping[str, type] = {
+    "tls": Tls,
+    "auth": Auth,
+    "limits": Limits,
+    "notifications": Notifications,
+    "http": Http,
+}
+_ARRAYS: Mapping[str, type] = {"listener": Listener, "route": RouteKeys}
+_TOP = ("hostname", "spool", *_TABLES, *_ARRAYS, "destination")
+
+
+def load(path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[str] = ()) -> Settings:
+    """Return the settings that a file holds.
+
+    :param kinds: the kinds of destination that are installed.
+    :param broken: for each plugin module that could not be imported, a line that says why; shown
+        where a kind is unknown.
+    :raises ConfigError: with the first problem of every section and every dangling name.
+    """
+    try:
+        with open(path, "rb") as file:
+            octets = file.read()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        text = octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8") from None
+    return read(text, path, kinds, broken)
+
+
+def read(
+    text: str, path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[str] = ()
+) -> Settings:
+    """Return the settings that a text holds; see :func:`load`.
+
+    :param path: the name that problems show.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax(str(error), path, text)) from None
+    return _Reading(Places(path, text), kinds, broken).settings(data)
+
+
+def _syntax(message: str, path: str, text: str) -> str:
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message)
+    if found is None:
+        return f"{path}:1: this is not TOML: {message}"
+    last = max(1, len(text.splitlines()))
+    place = f"{path}:{found[2] or last}"
+    column = f"column {found[3]}" if found[3] else "end of file"
+    return f"{place}: {column}: this is not TOML: {found[1]}"
+
+
+@dataclass
+class _Reading:
+    """One reading of one file: what was found wrong so far."""
+
+    places: Places
+    kinds: Mapping[str, IDelivererFactory]
+    broken: Sequence[str]
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    warnings: list[tuple[int, str]] = field(default_factory=list)
+
+    def fault(self, section: str, key: str, text: str) -> None:
+        line = self.places.line(section, key)
+        self.problems.append((line, self.places.problem(section, key, text)))
+
+    def warn(self, section: str, key: str, text: str) -> None:
+        line = self.places.line(section, key)
+        self.warnings.append((line, self.places.problem(section, key, text)))
+
+    def settings(self, data: Mapping[str, object]) -> Settings:
+        for key in data:
+            if key not in _TOP:
+                self.fault("", key, _unknown_at_top(key))
+        hostname = self._hostname(data)
+        spool = data.get("spool", DEFAULT_SPOOL)
+        if not isinstance(spool, str) or not spool:
+            self.fault("", "spool", "must be a directory's path, in quotes")
+        tls = self._table(data, "tls", Tls)
+        auth = self._table(data, "auth", Auth)
+        limits = self._table(data, "limits", Limits)
+        notifications = self._table(data, "notifications", Notifications)
+        http = self._http(self._table(data, "http", Http))
+        destinations = self._destinations(data)
+        listeners = self._array(data, "listener", Listener)
+        self._listeners(listeners, tls, auth)
+        routes = self._array(data, "route", RouteKeys)
+        names = _names(data)
+        rules = tuple(
+            rule for index, keys in routes if (rule := self._rule(index, keys, names)) is not None
+        )
+        if notifications is not None:
+            self._dangling("notifications", notifications.deliver, names)
+        if self.problems:
+            raise ConfigError(*(line for _, line in sorted(self.problems)))
+        # With no problem, nothing is missing.
+        assert tls and auth and limits and notifications and http
+        self._doubts(listeners, routes, rules, destinations, notifications, limits, auth)
+        return Settings(
+            hostname=hostname,
+            spool=cast(str, spool),
+            listeners=tuple(each for _, each in listeners),
+            tls=tls,
+            auth=auth,
+            limits=limits,
+            destinations=destinations,
+            routes=tuple(each for _, each in routes),
+            rules=rules,
+            notifications=notifications,
+            http=http,
+            warnings=tuple(line for _, line in sorted(self.warnings)),
+            places=self.places,
+        )
+
+    def _hostname(self, data: Mapping[str, object]) -> str:
+        hostname = data.get("hostname")
+        if hostname is None:
+            self.fault("", "hostname", 'is missing: the name of this server, "mx.example.com"')
+        elif not isinstance(hostname, str):
+            self.fault("", "hostname", "must be a text in quotes")
+        elif fault := hostname_fault(hostname):
+            self.fault("", "hostname", fault)
+        else:
+            return hostname
+        return ""
+
+    def _table(self, data: Mapping[str, object], name: str, struct: type[S]) -> S | None:
+        table = data.get(name, {})
+        if not isinstance(table, dict):
+            self.fault(name, "", f"must be one table: write [{name}]")
+            return None
+        return self._convert(name, table, struct)
+
+    def _array(self, data: Mapping[str, object], name: str, struct: type[S]) -> list[tuple[int, S]]:
+        """Return the tables of an array that fit, with their numbers."""
+        tables = data.get(name)
+        if tables is None:
+            self.fault("", "", f"there is no [[{name}]]: at least one is needed")
+            return []
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self.fault(name, "", f"is an array of tables: write [[{name}]]")
+            return []
+        found = [
+            (index, self._convert(f"{name}.{index}", table, struct))
+            for index, table in enumerate(tables)
+        ]
+        return [(index, each) for index, each in found if each is not None]
+
+    def _convert(self, section: str, table: Mapping[str, object], struct: type[S]) -> S | None:
+        try:
+            return convert_table(table, struct)
+        except Fault as fault:
+            self.fault(section, fault.key, fault.text)
+            return None
+
+    def _http(self, http: Http | None) -> Http | None:
+        if http is not None:
+            if http.endpoint and (fault := endpoint_fault(http.endpoint)):
+                self.fault("http", "endpoint", fault)
+            elif http.base_url and (fault := url_fault(http.base_url)):
+                self.fault("http", "base_url", fault)
+            elif http.base_url and not http.endpoint:
+                self.fault("http", "base_url", "needs the key endpoint, where it is served")
+        return http
+
+    def _listeners(
+        self, listeners: Sequence[tuple[int, Listener]], tls: Tls | None, auth: Auth | None
+    ) -> None:
+        seen: dict[str, int] = {}
+        for index, listener in listeners:
+            section = f"listener.{index}"
+            for key, fault in _listener_faults(listener, tls, auth):
+                self.fault(section, key, fault)
+                break
+            else:
+                first = seen.setdefault(listener.endpoint, index)
+                if first != index:
+                    place = self.places.locate(f"listener.{first}", "endpoint")
+                    self.fault(section, "endpoint", f"{place} listens there already")
+
+    def _destinations(self, data: Mapping[str, object]) -> dict[str, Destination]:
+        tables = data.get("destination", {})
+        if not isinstance(tables, dict) or "kind" in tables:
+            self.fault("destination", "", "each destination has a name: write [destination.NAME]")
+            return {}
+        found = {}
+        for name, table in tables.items():
+            if not _DESTINATION.fullmatch(name):
+                self.fault(
+                    f"destination.{name}",
+                    "",
+                    f"{name!r} is no name: letters, digits, - and _, at most 64",
+                )
+            elif not isinstance(table, dict):
+                self.fault("destination", name, f"must be a table: write [destination.{name}]")
+            else:
+                destination = self._destination(name, table)
+                if destination is not None:
+                    found[name] = destination
+        return found
+
+    def _destination(self, name: str, table: Mapping[str, object]) -> Destination | None:
+        section = f"destination.{name}"
+        try:
+            return make_destination(name, table, self.kinds, self.broken)
+        except Fault as fault:
+            self.fault(section, fault.key, fault.text)
+            return None
+
+    def _rule(self, index: int, keys: RouteKeys, names: Sequence[str]) -> Rule | None:
+        section = f"route.{index}"
+        self._dangling(section, keys.deliver, names)
+        try:
+            patterns = [parse_pattern(text, keys.domains) for text in keys.to]
+        except ValueError as error:
+            self.fault(section, "to", str(error))
+            return None
+        if keys.domains and not any(isinstance(each, Expression) for each in patterns):
+            self.fault(section, "domains", "is for regular expressions; the patterns name theirs")
+        elif keys.mode == "sync" and len(set(keys.deliver)) > 1:
+            self.fault(section, "deliver", "a sync route has one destination: its answer decides")
+        elif keys.check_url and (fault := url_fault(keys.check_url)):
+            self.fault(section, "check_url", fault)
+        return rule_of(keys, self.places.locate(section))
+
+    def _dangling(self, section: str, deliver: Sequence[str], names: Sequence[str]) -> None:
+        for name in dict.fromkeys(deliver):
+            if name not in names:
+                hint = did_you_mean(name, names)
+                if not hint:
+                    hint = f" (there are: {', '.join(names)})" if names else " (there are none)"
+                self.fault(section, "deliver", f"there is no destination {name!r}{hint}")
+
+    def _doubts(
+        self,
+        listeners: Sequence[tuple[int, Listener]],
+        routes: Sequence[tuple[int, RouteKeys]],
+        rules: Sequence[Rule],
+        destinations: Mapping[str, Destination],
+        notifications: Notifications,
+        limits: Limits,
+        auth: Auth,
+    ) -> None:
+        """Note what works but is likely not meant."""
+        for index, listener in listeners:
+            if is_loopback(listener.endpoint) or listener.tls != "none":
+                continue
+            if auth.configured and auth.cleartext:
+                self.warn("auth", "cleartext", f"passwords cross {listener.endpoint} unprotected")
+            elif listener.role == "submission":
+                self.warn(
+                    f"listener.{index}",
+                    "tls",
+                    "a submission listener without TLS: PLAIN and LOGIN are not offered on it",
+                )
+        for index, route in routes:
+            if route.max_size is not None and route.max_size > limits.message_size:
+                self.warn(f"route.{index}", "max_size", "is above [limits] message_size")
+        for number, pattern, by in shadowed(rules):
+            place = f" ({by.rule.place})" if by.rule.place else ""
+            self.warn(
+                f"route.{routes[number][0]}",
+                "to",
+                f"{pattern} is never reached: {by.route.name}{place} comes first",
+            )
+        used = {name for rule in rules for name in rule.destinations}
+        for name in destinations:
+            if name not in used and name not in notifications.deliver and name != POSTMASTER:
+                self.warn(f"destination.{name}", "", "no route delivers there")
+
+
+def make_destination(
+    name: str,
+    table: Mapping[str, object],
+    kinds: Mapping[str, IDelivererFactory],
+    broken: Sequence[str] = (),
+) -> Destination:
+    """Return the destination that a table describes.
+
+    :raises Fault: with the first thing that does not fit.
+    """
+    kind = table.get("kind")
+    known = ", ".join(sorted(kinds))
+    if kind is None:
+        raise Fault("kind", f"is missing (one of {known})")
+    factory = kinds.get(kind) if isinstance(kind, str) else None
+    if factory is None:
+        unknown = f"unknown kind {kind!r} (there are {known}){did_you_mean(str(kind), kinds)}"
+        raise Fault("kind", "; ".join([unknown, *broken]))
+    options, knobs = keys_of(factory.options), keys_of(Knobs)
+    both = sorted(set(options) & set(knobs))
+    if both:
+        raise Fault("kind", f"the kind {kind} has an option {both[0]}, as every destination has")
+    for key in table:
+        if key not in options and key not in knobs:
+            raise Fault(key, f"unknown key{did_you_mean(key, [*options, *knobs])}")
+    return Destination(
+        name,
+        convert_table({key: table[key] for key in table if key in knobs}, Knobs),
+        convert_table({key: table[key] for key in table if key in options}, _struct(factory)),
+        factory,
+    )
+
+
+def rule_of(keys: RouteKeys, place: str) -> Rule:
+    """Return a route of the file as the router takes it."""
+    return Rule(
+        patterns=tuple(keys.to),
+        destinations=tuple(dict.fromkeys(keys.deliver)),
+        max_size=keys.max_size,
+        auth_required=keys.auth == "required",
+        sync=keys.mode == "sync",
+        check_url=keys.check_url,
+        domains=keys.domains,
+        place=place,
+    )
+
+
+def _struct(factory: IDelivererFactory) -> type[Any]:
+    return factory.options
+
+
+def _names(data: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of all destinations, those with a problem of their own included."""
+    tables = data.get("destination")
+    return tuple(tables) if isinstance(tables, dict) else ()
+
+
+def _unknown_at_top(key: str) -> str:
+    homes = [f"[{name}]" for name, struct in _TABLES.items() if key in keys_of(struct)]
+    homes += [f"[[{name}]]" for name, struct in _ARRAYS.items() if key in keys_of(struct)]
+    if homes:
+        return f"unknown key here; it belongs under {' or '.join(homes)}"
+    return f"unknown key{did_you_mean(key, _TOP)}"
+
+
+def _listener_faults(
+    listener: Listener, tls: Tls | None, auth: Auth | None
+) -> Iterator[tuple[str, str]]:
+    """Yield each key of a listener that cannot work, with the reason."""
+    if fault := endpoint_fault(listener.endpoint):
+        yield "endpoint", fault
+    words, keys = endpoint_parts(listener.endpoint)
+    port = keys.get("port", words[1] if len(words) > 1 else "")
+    if listener.role == "lmtp" and words[0] in ("tcp", "tcp6") and port == "25":
+        # RFC 2033 section 5.
+        yield "endpoint", "LMTP must not use port 25, which is SMTP's"
+    if listener.tls != "none" and tls is not None and not tls.certificates:
+        yield "tls", f'"{listener.tls}" needs the key certificates under [tls]'
+    if listener.role == "submission" and auth is not None and not auth.configured:
+        yield "role", "a submission listener needs the key users or checkers under [auth]"
+    if listener.tls == "none" and listener.requiretls:
+        yield "requiretls", "needs TLS on this listener"
+    if listener.client_certificates != "ignore":
+        if listener.tls == "none":
+            yield "client_certificates", "needs TLS on this listener"
+        elif tls is not None and not tls.client_ca:
+            yield "client_certificates", "needs the key client_ca under [tls]"
