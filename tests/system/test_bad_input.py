@@ -69,14 +69,14 @@ class RefusalTests(SystemTestCase):
 
     def test_announced_size_too_large(self) -> None:
         """Requirement 12."""
-        client = self.client(self.run_with('message_size = "10 KiB"'))
-        self.assertEqual(client.esmtp_features["size"], "10240")
-        code, text = client.mail(SENDER, ["SIZE=10241"])
+        client = self.client(self.run_with('message_size = "64 KiB"'))
+        self.assertEqual(client.esmtp_features["size"], "65536")
+        code, text = client.mail(SENDER, ["SIZE=65537"])
         self.assertEqual((code, text[:5]), (552, b"5.3.4"))
 
     def test_actual_size_too_large(self) -> None:
         """Requirements 5 and 12."""
-        client = self.client(self.run_with('message_size = "10 KiB"'))
+        client = self.client(self.run_with('message_size = "64 KiB"'))
         client.mail(SENDER)
         client.rcpt(RECIPIENT)
         code, text = client.data(mails.large(3_000_000))
