@@ -1,66 +1,206 @@
 """The ESMTP session: octets in, questions and octets out; no socket, no clock, no file.
 
 The owner feeds :meth:`Session.receive`, calls :meth:`Session.next` until it returns None, answers
-the questions that need it, and writes :meth:`Session.output`.
+the questions that need it, and writes :meth:`Session.output`.  :mod:`mailsvc.smtp.states` has the
+state machine.
 """
 
 from __future__ import annotations
 
-import enum
-
 from mailsvc.message import Reply
+from mailsvc.smtp import login, replies, transfer
+from mailsvc.smtp.commands import COMMANDS, HTTP_VERBS
+from mailsvc.smtp.conversation import Conversation
 from mailsvc.smtp.policy import Policy
 from mailsvc.smtp.questions import Answer, Question
+from mailsvc.smtp.states import Phase
 
 __all__ = ["Phase", "Policy", "Session"]
 
-
-class Phase(enum.Enum):
-    """What the session waits for: tells the owner which timer applies."""
-
-    COMMAND = "command"
-    CONTENT = "content"
-    AUTHENTICATION = "authentication"
-    TLS = "tls"
-    CLOSED = "closed"
+#: Octets of a command line with its CRLF.  RFC 5321 section 4.5.3.1.4 asks for 512, the parameters
+#: of MAIL and RCPT for more.
+LINE = 2_048
+#: The same for AUTH and the lines of its exchange (RFC 4954 section 4).
+AUTH_LINE = 12_288
 
 
-class Session:
-    """One side of one SMTP or LMTP connection, from the greeting to STARTTLS or the end."""
+class Session(Conversation):
+    """One side of one SMTP or LMTP connection, from the greeting to STARTTLS or the end.
+
+    The owner reads :attr:`helo`, :attr:`extended`, :attr:`secure`, :attr:`authenticated`,
+    :attr:`utf8` and :attr:`phase`, and calls the methods of this class; what the base class has is
+    for the commands.
+    """
+
+    __slots__ = ("_line", "_overlong")
 
     def __init__(self, policy: Policy, *, secure: bool = False) -> None:
-        self.policy = policy
-        self.secure = secure
-        self.authenticated = False
-        self.helo = ""
-        self.extended = False
-        self.utf8 = False
-        self.phase = Phase.COMMAND
+        """Begin.
+
+        :param secure: this is a session under TLS.  After STARTTLS a new one is made, so that
+            nothing of the old one can be left (RFC 3207 section 4.2).
+        """
+        super().__init__(policy, secure=secure)
+        # The beginning of a line whose end has not come; of an over-long one, only a last CR.
+        self._line: bytes | bytearray = b""
+        self._overlong = False
 
     def greet(self) -> None:
-        """Queue the greeting (220)."""
-        raise NotImplementedError
+        """Queue the greeting, 220 (RFC 5321 section 4.3.1)."""
+        protocol = "LMTP" if self.policy.role == "lmtp" else "ESMTP"
+        self.say(Reply(220, f"{self.policy.hostname} {protocol} mailsvc"))
 
     def receive(self, data: bytes) -> None:
-        """Take octets from the peer, in chunks of any size."""
-        raise NotImplementedError
+        """Take octets from the peer, in chunks of any size.
+
+        What cannot be read yet is held; while an answer is outstanding the owner should not read
+        more from its peer.
+        """
+        if self.phase is Phase.CLOSED:
+            return
+        if self.phase is Phase.TLS:
+            # RFC 3207 section 4.2: sent before the client could know that we are ready.
+            if data and not self._tls_written:
+                self.refuse_residue()
+            return
+        if not self.has_input():
+            self.data, self.at = data, 0
+        elif not self.held:
+            self.held = bytearray(data)
+        else:
+            self.held += data
 
     def next(self) -> Question | None:
         """Return the next question; None if input or an answer is awaited."""
-        raise NotImplementedError
+        events = self._events
+        while not events:
+            if self._then is not None:
+                return None
+            if self.at >= len(self.data):
+                if not self.held:
+                    return None
+                self.data, self.at, self.held = bytes(self.held), 0, b""
+            phase = self.phase
+            if phase is Phase.CONTENT:
+                transfer.read(self)
+            elif phase is Phase.COMMAND or phase is Phase.AUTHENTICATION:
+                self._read_line()
+            else:
+                return None
+        return events.pop(0)
 
     def answer(self, answer: Answer) -> None:
-        """Answer the outstanding question."""
-        raise NotImplementedError
+        """Answer the outstanding question; after the end of the session an answer is ignored.
+
+        :raises RuntimeError: there is no outstanding question.
+        """
+        then = self._then
+        if then is None:
+            if self.phase is Phase.CLOSED:
+                return
+            raise RuntimeError("there is no question to answer")
+        self._then = None
+        then(self, answer)
 
     def output(self) -> bytes:
-        """Return, once, all that is to be written now."""
-        raise NotImplementedError
+        """Return all that is to be written now, once; empty if there is nothing."""
+        out = self._out
+        if not out:
+            return b""
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._tls_written = self.phase is Phase.TLS
+        return octets
 
     def limit(self, octets: int) -> None:
-        """Lower the size limit of the content that is about to start (552 5.2.3 beyond it)."""
-        raise NotImplementedError
+        """Lower the size limit of this transaction's content: beyond it 552 5.2.3.
+
+        To be called before :class:`~mailsvc.smtp.questions.ContentStarted` is answered.
+        """
+        self.ceiling = min(self.ceiling, octets)
 
     def shut(self, reply: Reply) -> None:
-        """Queue ``reply`` and end the session: for timeouts and shutdown."""
-        raise NotImplementedError
+        """Queue ``reply`` and end the session: for timeouts and shutdown.
+
+        What was begun is given up: questions that were not taken yet are withdrawn, and the answer
+        to one that was taken is ignored.
+        """
+        if self.phase is Phase.CLOSED:
+            return
+        taken = self._then is not None and not self._events
+        self._events.clear()
+        if taken and self.content is not None and self.content.complete:
+            # The owner is about to decide on it: whatever that will be, it is not dropped any more.
+            self.content.dropped = True
+        self.end(reply.encode())
+
+    # Lines
+
+    def _read_line(self) -> None:
+        data, at = self.data, self.at
+        feed = data.find(b"\n", at)
+        if feed < 0:
+            self.at = len(data)
+            self._keep(data[at:])
+            return
+        self.at = feed + 1
+        line = data[at : feed + 1]
+        overlong = self._overlong
+        if self._line:
+            line = bytes(self._line) + line
+            self._line = b""
+        self._overlong = False
+        length = len(line)
+        if length < 2 or line.find(b"\r") != length - 2:
+            # Requirement 3: only CRLF ends a line; what such a line is, nobody knows for sure.
+            self.end(replies.BARE_NEWLINE)
+        elif overlong or (length > LINE and length > self._longest(line)):
+            self._refuse_length()
+        elif self.phase is Phase.AUTHENTICATION:
+            login.respond(self, line[:-2])
+        else:
+            self._run(line[:-2].rstrip(b" \t"))
+
+    def _keep(self, part: bytes) -> None:
+        """Keep the beginning of a line: never more than the longest line that is allowed."""
+        if b"\r" in part[:-1] or self._line[-1:] == b"\r":
+            self.end(replies.BARE_NEWLINE)
+            return
+        if not self._overlong:
+            if self._line:
+                self._line += part
+            else:
+                self._line = bytearray(part)
+            length = len(self._line)
+            self._overlong = length > LINE and length > self._longest(self._line)
+        if self._overlong:
+            self._line = part[-1:] if part.endswith(b"\r") else b""
+
+    def _longest(self, line: bytes | bytearray) -> int:
+        if self.phase is Phase.AUTHENTICATION or line[:5].upper() == b"AUTH ":
+            return AUTH_LINE
+        return LINE
+
+    def _refuse_length(self) -> None:
+        if self.phase is Phase.AUTHENTICATION:
+            login.abandon(self, replies.RESPONSE_TOO_LONG)
+        else:
+            self.error(replies.LINE_TOO_LONG)
+
+    def _run(self, line: bytes) -> None:
+        verb, _, argument = line.partition(b" ")
+        command = COMMANDS.get(verb)
+        if command is None:
+            verb = verb.upper()
+            command = COMMANDS.get(verb)
+        if command is None:
+            if verb in HTTP_VERBS:
+                self.end(replies.HTTP)
+            else:
+                self.error(replies.UNKNOWN_COMMAND)
+            return
+        refusal = command.order[self.state]
+        if refusal is not None and verb != b"BDAT":
+            self.error(refusal)
+        else:
+            command.run(self, argument)
