@@ -197,7 +197,7 @@ def _adopt(handle: int, path: str, directory: str) -> None:
         old, mode = os.stat(directory), 0o600
     if os.geteuid() == 0:
         os.fchown(handle, old.st_uid, old.st_gid)
-        os.fchmod(handle, mode)
+    os.fchmod(handle, mode)
 
 
 class PasswordFile:
