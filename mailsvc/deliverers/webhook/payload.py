@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Delivery
 from mailsvc.parsed import ParsedMail
 from mailsvc.secretfile import Secret
+
+#: Twisted's reactor: no one type names all the interfaces that it provides.
+Reactor = Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,261 @@
+"""The ``maildir`` destination: one file for each delivery, durable before it answers.
+
+Deliveries that come while others are being written are written together: they share the calls that
+wait for the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from mailsvc.deliverers.options import MaildirOptions
+from mailsvc.deliverers.pathnames import PathTemplate
+from mailsvc.deliverers.stable import make_directories, sync_directory, sync_files
+from mailsvc.errors import DeliveryFailed, SpoolError, TransientFailure
+from mailsvc.interfaces import IContent, IDeliverer, IDelivererContext
+from mailsvc.message import Delivery
+from mailsvc.trace import return_path
+
+#: Octets read and converted at a time.
+_CHUNK = 262_144
+#: Deliveries written together.
+_TOGETHER = 64
+#: Maildirs remembered as complete.
+_REMEMBERED = 10_000
+#: Seconds after which a file in ``tmp`` is nobody's any more, as maildir's rules say.
+_STALE = 36 * 3600
+_OURS = re.compile(r"[0-9]+\..+\.mailsvc-[0-9a-f]{16}")
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One delivery to be written; ``done`` fires when it is durable."""
+
+    delivery: Delivery
+    content: IContent
+    done: Deferred[None] = field(default_factory=Deferred)
+
+
+@implementer(IDeliverer)
+class Maildir:
+    """Files each mail in a maildir.
+
+    :raises mailsvc.errors.ConfigError: the options cannot work.
+    """
+
+    def __init__(self, options: MaildirOptions, context: IDelivererContext) -> None:
+        self._context = context
+        self._files = MaildirFiles(
+            PathTemplate(options.path, context.hostname),
+            context.hostname,
+            crlf=options.line_ending == "crlf",
+            delivered_to=options.delivered_to,
+        )
+        self._waiting: list[_Job] = []
+        self._running = False
+
+    async def deliver(self, delivery: Delivery, content: IContent) -> None:
+        """Write one delivery; see :class:`~mailsvc.interfaces.IDeliverer`."""
+        job = _Job(delivery, content)
+        self._waiting.append(job)
+        if not self._running:
+            self._running = True
+            Deferred.fromCoroutine(self._run())
+        try:
+            await job.done
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    async def _run(self) -> None:
+        """Write what waits, and what comes meanwhile."""
+        while self._waiting:
+            jobs = self._waiting[:_TOGETHER]
+            del self._waiting[:_TOGETHER]
+            pairs = [(job.delivery, job.content) for job in jobs]
+            outcomes: Sequence[Exception | None]
+            try:
+                outcomes = await self._context.in_thread(self._files.store, pairs)
+            except Exception as error:
+                outcomes = [error] * len(jobs)
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if job.done.called:
+                    continue
+                if outcome is None:
+                    job.done.callback(None)
+                else:
+                    job.done.errback(outcome)
+        self._running = False
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One file on its way from ``tmp`` to ``new``."""
+
+    place: int
+    temporary: str
+    final: str
+    descriptor: int
+
+
+class MaildirFiles:
+    """The files of one destination.  Everything here blocks.
+
+    :param hostname: part of each file's name, as maildirs are shared by machines.
+    :param crlf: whether lines keep the ends that they had on the wire.
+    :param delivered_to: whether the recipient is noted in a Delivered-To field.
+    """
+
+    def __init__(
+        self,
+        template: PathTemplate,
+        hostname: str,
+        *,
+        crlf: bool = False,
+        delivered_to: bool = False,
+    ) -> None:
+        self._template = template
+        self._suffix = re.sub(r"[^A-Za-z0-9.-]", "_", hostname)
+        self._crlf = crlf
+        self._delivered_to = delivered_to
+        self._complete: dict[str, None] = {}
+
+    def store(self, deliveries: Sequence[tuple[Delivery, IContent]]) -> list[Exception | None]:
+        """Write all of ``deliveries`` durably.
+
+        :return: for each, None or why it is not there.
+        """
+        outcomes: list[Exception | None] = [None] * len(deliveries)
+        writings: list[_Writing] = []
+        try:
+            for place, (delivery, content) in enumerate(deliveries):
+                try:
+                    writings.append(self._write(place, delivery, content))
+                except Exception as error:
+                    outcomes[place] = _failure(error)
+            self._finish(writings, outcomes)
+        finally:
+            for writing in writings:
+                os.close(writing.descriptor)
+        return outcomes
+
+    def _finish(self, writings: list[_Writing], outcomes: list[Exception | None]) -> None:
+        """Sync the files, give them their names, sync the directories."""
+        try:
+            sync_files([writing.descriptor for writing in writings])
+        except OSError as error:
+            for writing in writings:
+                _forget(writing.temporary)
+                outcomes[writing.place] = _failure(error)
+            return
+        directories: dict[str, list[int]] = {}
+        for writing in writings:
+            try:
+                os.rename(writing.temporary, writing.final)
+            except OSError as error:
+                _forget(writing.temporary)
+                outcomes[writing.place] = _failure(error)
+            else:
+                directory = os.path.dirname(writing.final)
+                directories.setdefault(directory, []).append(writing.place)
+        for directory, places in directories.items():
+            try:
+                sync_directory(directory)
+            except OSError as error:
+                for place in places:
+                    outcomes[place] = _failure(error)
+
+    def _write(self, place: int, delivery: Delivery, content: IContent) -> _Writing:
+        """Write a file into ``tmp``."""
+        maildir = self._template.path(delivery.recipient)
+        # The same on every attempt: a repeat replaces the file that it repeats.
+        name = f"{int(delivery.envelope.received_at)}.{delivery.id}.{self._suffix}"
+        temporary = f"{maildir}/tmp/{name}.mailsvc-{secrets.token_hex(8)}"
+        self._ensure(maildir)
+        try:
+            descriptor = os.open(temporary, _CREATE, 0o600)
+        except FileNotFoundError:
+            # Somebody removed the maildir since.
+            del self._complete[maildir]
+            self._ensure(maildir)
+            descriptor = os.open(temporary, _CREATE, 0o600)
+        try:
+            with open(descriptor, "wb", buffering=0, closefd=False) as file:
+                for chunk in self._octets(delivery, content):
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[file.write(view) :]
+        except BaseException:
+            os.close(descriptor)
+            _forget(temporary)
+            raise
+        return _Writing(place, temporary, f"{maildir}/new/{name}", descriptor)
+
+    def _octets(self, delivery: Delivery, content: IContent) -> Iterator[bytes]:
+        """Return the file's octets in chunks."""
+        head = return_path(delivery.envelope.reverse_path)
+        if self._delivered_to:
+            head += f"Delivered-To: {delivery.recipient.address}\r\n".encode()
+        with content.open() as reader:
+            if self._crlf:
+                yield head
+                while chunk := reader.read(_CHUNK):
+                    yield chunk
+                return
+            # A carriage return at a chunk's end waits for what follows it.
+            held = head
+            while chunk := reader.read(_CHUNK):
+                chunk = held + chunk
+                held = b"\r" if chunk.endswith(b"\r") else b""
+                yield chunk[: len(chunk) - len(held)].replace(b"\r\n", b"\n")
+            yield held.replace(b"\r\n", b"\n")
+
+    def _ensure(self, maildir: str) -> None:
+        """Make a maildir where there is none, once."""
+        if maildir in self._complete:
+            return
+        for name in ("tmp", "new", "cur"):
+            make_directories(f"{maildir}/{name}")
+        # Whoever made them may have died before they were durable.
+        sync_directory(maildir)
+        sync_directory(os.path.dirname(maildir))
+        _remove_stale(f"{maildir}/tmp")
+        if len(self._complete) >= _REMEMBERED:
+            self._complete.clear()
+        self._complete[maildir] = None
+
+
+def _remove_stale(directory: str) -> None:
+    """Remove what deliveries that were cut off long ago left in a ``tmp``."""
+    oldest = time.time() - _STALE
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if _OURS.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                _forget(entry.path)
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        # It is gone, or it will be stale one day.
+        pass
+
+
+def _failure(error: Exception) -> Exception:
+    """Return what the delivery fails with; a failing disk is not the mail's fault."""
+    if isinstance(error, (DeliveryFailed, SpoolError)):
+        return error
+    if isinstance(error, OSError):
+        return TransientFailure(f"the maildir cannot be written: {error.strerror or error}")
+    return error
