@@ -11,13 +11,15 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from mailsvc.conversion import Fault, convert_table, keys_of
+from mailsvc.destinations import make_destination
 from mailsvc.errors import ConfigError
 from mailsvc.interfaces import IDelivererFactory
 from mailsvc.patterns import Expression, parse_pattern
 from mailsvc.places import Places
+from mailsvc.quickstart import quick
 from mailsvc.routing import Rule, shadowed
 from mailsvc.settings import (
     DEFAULT_SPOOL,
@@ -25,7 +27,6 @@ from mailsvc.settings import (
     Auth,
     Destination,
     Http,
-    Knobs,
     Limits,
     Listener,
     Notifications,
@@ -35,6 +36,8 @@ from mailsvc.settings import (
 )
 from mailsvc.spelling import did_you_mean
 from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
+
+__all__ = ["load", "quick", "read", "rule_of"]
 
 S = TypeVar("S")
 
@@ -51,12 +54,14 @@ _ARRAYS: Mapping[str, type] = {"listener": Listener, "route": RouteKeys}
 _TOP = ("hostname", "spool", *_TABLES, *_ARRAYS, "destination")
 
 
-def load(path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[str] = ()) -> Settings:
+def load(
+    path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[object] = ()
+) -> Settings:
     """Return the settings that a file holds.
 
     :param kinds: the kinds of destination that are installed.
-    :param broken: for each plugin module that could not be imported, a line that says why; shown
-        where a kind is unknown.
+    :param broken: for each plugin module that could not be imported, what says why as a
+        text; shown where a kind is unknown.
     :raises ConfigError: with the first problem of every section and every dangling name.
     """
     try:
@@ -73,7 +78,7 @@ def load(path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[str
 
 
 def read(
-    text: str, path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[str] = ()
+    text: str, path: str, kinds: Mapping[str, IDelivererFactory], broken: Sequence[object] = ()
 ) -> Settings:
     """Return the settings that a text holds; see :func:`load`.
 
@@ -102,7 +107,7 @@ class _Reading:
 
     places: Places
     kinds: Mapping[str, IDelivererFactory]
-    broken: Sequence[str]
+    broken: Sequence[object]
     problems: list[tuple[int, str]] = field(default_factory=list)
     warnings: list[tuple[int, str]] = field(default_factory=list)
 
@@ -315,39 +320,6 @@ class _Reading:
                 self.warn(f"destination.{name}", "", "no route delivers there")
 
 
-def make_destination(
-    name: str,
-    table: Mapping[str, object],
-    kinds: Mapping[str, IDelivererFactory],
-    broken: Sequence[str] = (),
-) -> Destination:
-    """Return the destination that a table describes.
-
-    :raises Fault: with the first thing that does not fit.
-    """
-    kind = table.get("kind")
-    known = ", ".join(sorted(kinds))
-    if kind is None:
-        raise Fault("kind", f"is missing (one of {known})")
-    factory = kinds.get(kind) if isinstance(kind, str) else None
-    if factory is None:
-        unknown = f"unknown kind {kind!r} (there are {known}){did_you_mean(str(kind), kinds)}"
-        raise Fault("kind", "; ".join([unknown, *broken]))
-    options, knobs = keys_of(factory.options), keys_of(Knobs)
-    both = sorted(set(options) & set(knobs))
-    if both:
-        raise Fault("kind", f"the kind {kind} has an option {both[0]}, as every destination has")
-    for key in table:
-        if key not in options and key not in knobs:
-            raise Fault(key, f"unknown key{did_you_mean(key, [*options, *knobs])}")
-    return Destination(
-        name,
-        convert_table({key: table[key] for key in table if key in knobs}, Knobs),
-        convert_table({key: table[key] for key in table if key in options}, _struct(factory)),
-        factory,
-    )
-
-
 def rule_of(keys: RouteKeys, place: str) -> Rule:
     """Return a route of the file as the router takes it."""
     return Rule(
@@ -360,10 +332,6 @@ def rule_of(keys: RouteKeys, place: str) -> Rule:
         domains=keys.domains,
         place=place,
     )
-
-
-def _struct(factory: IDelivererFactory) -> type[Any]:
-    return factory.options
 
 
 def _names(data: Mapping[str, object]) -> tuple[str, ...]:
@@ -397,8 +365,3 @@ def _listener_faults(
         yield "role", "a submission listener needs the key users or checkers under [auth]"
     if listener.tls == "none" and listener.requiretls:
         yield "requiretls", "needs TLS on this listener"
-    if listener.client_certificates != "ignore":
-        if listener.tls == "none":
-            yield "client_certificates", "needs TLS on this listener"
-        elif tls is not None and not tls.client_ca:
-            yield "client_certificates", "needs the key client_ca under [tls]"

@@ -45,7 +45,6 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar greeting_delay: how long the greeting waits, to catch those who talk first.
     :ivar bare_newline: what happens to content with a bare CR or LF.
     :ivar vrfy: whom VRFY answers truthfully.
-    :ivar client_certificates: whether the TLS handshake asks for a client's certificate.
     :ivar requiretls: whether REQUIRETLS (RFC 8689) is announced, under TLS.
     """
 
@@ -56,7 +55,6 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
     greeting_delay: Duration = Duration(0)
     bare_newline: Literal["refuse", "repair"] = "refuse"
     vrfy: Literal["never", "authenticated", "anyone"] = "never"
-    client_certificates: Literal["ignore", "request", "require"] = "ignore"
     requiretls: bool = False
 
     def __post_init__(self) -> None:
@@ -64,16 +62,15 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[tls]``.
+    """``[tls]``: TLS 1.2 and 1.3 are spoken.
 
-    :ivar certificates: a PEM file with key and chain, or a directory of them, chosen by SNI.
-    :ivar client_ca: a PEM file of the authorities that sign client certificates; empty: none.
-    :ivar minimum: the oldest TLS version that is spoken.
+    :ivar certificates: PEM files with key and chain, or directories of them, chosen by SNI.
+    :ivar client_ca: a PEM file with the authorities of clients that may log in by certificate
+        (AUTH EXTERNAL); empty: clients are not asked for one.
     """
 
-    certificates: str = ""
+    certificates: Words = Words()
     client_ca: str = ""
-    minimum: Literal["1.2", "1.3"] = "1.2"
 
 
 class Auth(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,7 +129,6 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar messages: per connection; 0 for no limit.
     :ivar connection_rate: connections of one address; None for no limit.
     :ivar command_rate: commands of one address; None for no limit.
-    :ivar reply_buffer: octets of replies that a client has not read.
     :ivar spool: octets of disk that the spool may take.
     :ivar low_water: octets of the disk that stay free.
     :ivar content_memory: octets of content in memory over all connections.
@@ -157,7 +153,6 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address: Positive = 50
     connection_rate: Rate | None = Rate(5)
     command_rate: Rate | None = Rate(1000)
-    reply_buffer: Size = Size(64 * 2**10)
     spool: Size = Size(10 * 2**30)
     low_water: Size = Size(256 * 2**20)
     content_memory: Size = Size(64 * 2**20)
@@ -175,7 +170,6 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         for key, least in (
             ("message_size", 65_536),  # RFC 5321 section 4.5.3.1.7: 64 KiB at the least
             ("header_size", 8192),
-            ("reply_buffer", 4096),
             ("spool", 2**20),
             ("content_memory", 2**20),
             ("parse_memory", 2**20),

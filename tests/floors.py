@@ -47,6 +47,7 @@ FLOORS: dict[int, frozenset[str]] = {
     4: frozenset({"mailsvc.listener", "mailsvc.protocol"}),
     5: frozenset(
         {
+            "mailsvc.composition",
             "mailsvc.config",
             "mailsvc.configcheck",
             "mailsvc.conversion",

@@ -1,0 +1,48 @@
+"""One ``[destination.NAME]`` section: the keys of every destination, and those of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mailsvc.conversion import Fault, convert_table, keys_of
+from mailsvc.interfaces import IDelivererFactory
+from mailsvc.settings import Destination, Knobs
+from mailsvc.spelling import did_you_mean
+
+
+def make_destination(
+    name: str,
+    table: Mapping[str, object],
+    kinds: Mapping[str, IDelivererFactory],
+    broken: Sequence[object] = (),
+) -> Destination:
+    """Return the destination that a table describes.
+
+    :raises Fault: with the first thing that does not fit.
+    """
+    kind = table.get("kind")
+    known = ", ".join(sorted(kinds))
+    if kind is None:
+        raise Fault("kind", f"is missing (one of {known})")
+    factory = kinds.get(kind) if isinstance(kind, str) else None
+    if factory is None:
+        unknown = f"unknown kind {kind!r} (there are {known}){did_you_mean(str(kind), kinds)}"
+        raise Fault("kind", "; ".join([unknown, *map(str, broken)]))
+    options, knobs = keys_of(factory.options), keys_of(Knobs)
+    both = sorted(set(options) & set(knobs))
+    if both:
+        raise Fault("kind", f"the kind {kind} has an option {both[0]}, as every destination has")
+    for key in table:
+        if key not in options and key not in knobs:
+            raise Fault(key, f"unknown key{did_you_mean(key, [*options, *knobs])}")
+    return Destination(
+        name,
+        convert_table({key: table[key] for key in table if key in knobs}, Knobs),
+        convert_table({key: table[key] for key in table if key in options}, _struct(factory)),
+        factory,
+    )
+
+
+def _struct(factory: IDelivererFactory) -> type[Any]:
+    return factory.options
