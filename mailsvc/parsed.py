@@ -37,13 +37,15 @@ class Attachment:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ParsedMail:
     """A parsed mail; every field is empty where the mail does not have it.
 
     :ivar headers: names as written and values unfolded and decoded (RFC 2047), in order.
     :ivar date: ISO 8601 with offset, or empty.
-    :ivar reply: the text without the quoted history and the signature.
+    :ivar message_id: the mail's own Message-ID, without the angle brackets.
+    :ivar reply: the text without the quoted history and the signature; made from ``html`` where
+        there is no text.
     :ivar signature: what followed the signature's separator in the text.
     :ivar errors: what could not be parsed, in words; the mail is delivered all the same.
     """

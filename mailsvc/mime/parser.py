@@ -1,0 +1,88 @@
+"""Where a mail is parsed: a small one in a thread, any other in a worker that can be killed."""
+
+from __future__ import annotations
+
+import weakref
+from typing import BinaryIO
+
+from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
+
+from mailsvc.interfaces import IContent
+from mailsvc.mime.allowance import Allowance
+from mailsvc.mime.limits import Limits
+from mailsvc.mime.mail import parse
+from mailsvc.mime.parts import header_ends
+from mailsvc.mime.pool import InThread, WorkerDied, WorkerPool
+from mailsvc.parsed import ParsedMail
+
+#: Octets that a mail takes while it is parsed and delivered, for each of its own: the mail, its
+#: decoded parts, the payload made of them.
+_FACTOR = 4
+_OVERHEAD = 32 * 1024
+
+
+class Parser:
+    """Parses contents, bounded in time and memory.
+
+    A parsed mail counts against ``limits.memory`` for as long as it lives: a deliverer keeps it
+    until its request is done.
+
+    :param reactor: provides IReactorProcess, IReactorTime and IReactorFromThreads.
+    :param in_thread: runs a blocking function in a thread; a worker's mail takes one while it is
+        parsed.
+    """
+
+    def __init__(
+        self, reactor: IReactorProcess, in_thread: InThread, limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
+        self._in_thread = in_thread
+        self._pool = WorkerPool(IReactorTime(reactor), reactor, in_thread, self._limits)
+        self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
+
+    async def parse(self, content: IContent) -> ParsedMail:
+        """Return the parsed mail; whatever it holds, this does not fail for it.
+
+        :raises mailsvc.errors.SpoolError: the content is damaged.
+        :raises OSError: the content could not be read, or a process not be started.
+        """
+        taken = await self.allowance.take(_FACTOR * content.size + _OVERHEAD)
+        try:
+            mail = await self._parsed(content)
+        except BaseException:
+            self.allowance.give(taken)
+            raise
+        weakref.finalize(mail, self.allowance.give, taken).atexit = False
+        return mail
+
+    async def stop(self) -> None:
+        """End the workers; what they were parsing arrives unparsed."""
+        await self._pool.stop()
+
+    async def _parsed(self, content: IContent) -> ParsedMail:
+        if content.size <= self._limits.small:
+            mail = await self._in_thread(self._quickly, content)
+            if mail is not None:
+                return mail
+        try:
+            return await self._pool.parse(content)
+        except WorkerDied as death:
+            return ParsedMail(errors=(f"not parsed: {death}",))
+
+    def _quickly(self, content: IContent) -> ParsedMail | None:
+        """Parse a small mail, or return None if its header is beyond what a thread may do."""
+        with content.open() as file:
+            octets = _read(file)
+        if header_ends(octets) > self._limits.small_header:
+            return None
+        try:
+            return parse(octets, self._limits)
+        except Exception as error:  # A fault of ours: the mail is delivered all the same.
+            return ParsedMail(errors=(f"not parsed: {type(error).__name__} in the parser",))
+
+
+def _read(file: BinaryIO) -> bytes:
+    chunks = []
+    while chunk := file.read(65536):
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
