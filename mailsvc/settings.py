@@ -231,6 +231,12 @@ class Destination:
     options: Any
     factory: IDelivererFactory
 
+    def describe(self) -> str:
+        """Return name, kind and, where the options have one, URL or path, for people."""
+        where = getattr(self.options, "url", "") or getattr(self.options, "path", "")
+        # What follows a question mark may be a secret.
+        return f"{self.name} ({' '.join([self.knobs.kind, *str(where).split('?')[:1]]).strip()})"
+
 
 class RouteKeys(Struct, frozen=True, forbid_unknown_fields=True):
     """``[[route]]``: whose mail goes where; the first that matches wins.

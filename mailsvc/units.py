@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*")
 
@@ -181,6 +181,18 @@ class Networks(tuple[IPv4Network | IPv6Network, ...]):
     """IP networks, written as an array of ``"10.0.0.0/8"`` or addresses."""
 
     __slots__ = ()
+
+    def cover(self, host: str) -> bool:
+        """Say whether an IP address, given as text, lies in one of them.
+
+        IPv4 addresses that come mapped into IPv6 (``::ffff:192.0.2.1``) count as what they are.
+        """
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return any((mapped or address) in network for network in self)
 
 
 class Words(tuple[str, ...]):
