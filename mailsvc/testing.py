@@ -175,7 +175,7 @@ class DelivererContract(TestCase):
         deliverer = self.make_deliverer()
         await gatherResults(
             [
-                _started(deliverer.deliver(make_delivery(id=f"many{number}-1"), MemoryContent()))
+                started(deliverer.deliver(make_delivery(id=f"many{number}-1"), MemoryContent()))
                 for number in range(20)
             ]
         )
@@ -201,7 +201,7 @@ class DelivererContract(TestCase):
     async def test_a_cancelled_attempt_ends(self) -> None:
         """Cancelling the awaitable ends it, and the next delivery is as good as any."""
         deliverer = self.make_deliverer()
-        attempt = _started(deliverer.deliver(make_delivery(id="gone-1"), MemoryContent()))
+        attempt = started(deliverer.deliver(make_delivery(id="gone-1"), MemoryContent()))
         attempt.cancel()
         try:
             await attempt
@@ -226,7 +226,7 @@ class DelivererContract(TestCase):
                 self.fail("the destination failed and the delivery did not")
 
 
-def _started(awaitable: Awaitable[T]) -> Deferred[T]:
+def started(awaitable: Awaitable[T]) -> Deferred[T]:
     """Return a Deferred for what may be a coroutine."""
 
     async def waiting() -> T:

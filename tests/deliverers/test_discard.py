@@ -1,0 +1,12 @@
+from twisted.trial.unittest import TestCase
+
+from mailsvc.deliverers.discard import Discard
+from mailsvc.interfaces import IDeliverer
+from mailsvc.testing import DelivererContract
+
+
+class ContractTests(DelivererContract, TestCase):
+    reads_content = False
+
+    def make_deliverer(self) -> IDeliverer:
+        return Discard()
