@@ -25,6 +25,7 @@ class Limits:
     :ivar workers: worker processes at most.
     :ivar deadline: seconds of wall-clock time that a worker may take for one mail.
     :ivar cpu: seconds of processor time that a worker may take for one mail.
+    :ivar room: octets of memory that a worker may take beside a multiple of the mail's size.
     """
 
     memory: int = 256 * 1024 * 1024
@@ -39,6 +40,7 @@ class Limits:
     workers: int = 2
     deadline: float = 60.0
     cpu: int = 20
+    room: int = 128 * 1024 * 1024
 
 
 class Notes:

@@ -27,17 +27,24 @@ class Parser:
     A parsed mail counts against ``limits.memory`` for as long as it lives: a deliverer keeps it
     until its request is done.
 
-    :param reactor: provides IReactorProcess, IReactorTime and IReactorFromThreads.
+    :param reactor: provides IReactorProcess, IReactorFromThreads and IReactorTime.
     :param in_thread: runs a blocking function in a thread; a worker's mail takes one while it is
         parsed.
+    :param clock: for timers, in place of the reactor.
+    :ivar pool: the workers.
+    :ivar allowance: the memory that is left.
     """
 
     def __init__(
-        self, reactor: IReactorProcess, in_thread: InThread, limits: Limits | None = None
+        self,
+        reactor: IReactorProcess,
+        in_thread: InThread,
+        limits: Limits | None = None,
+        clock: IReactorTime | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._in_thread = in_thread
-        self._pool = WorkerPool(IReactorTime(reactor), reactor, in_thread, self._limits)
+        self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
     async def parse(self, content: IContent) -> ParsedMail:
@@ -57,7 +64,7 @@ class Parser:
 
     async def stop(self) -> None:
         """End the workers; what they were parsing arrives unparsed."""
-        await self._pool.stop()
+        await self.pool.stop()
 
     async def _parsed(self, content: IContent) -> ParsedMail:
         if content.size <= self._limits.small:
@@ -65,7 +72,7 @@ class Parser:
             if mail is not None:
                 return mail
         try:
-            return await self._pool.parse(content)
+            return await self.pool.parse(content)
         except WorkerDied as death:
             return ParsedMail(errors=(f"not parsed: {death}",))
 

@@ -67,6 +67,7 @@ class _Worker(ProcessProtocol):
         self._mourners: list[Deferred[None]] = []
         self.alive = True
         self.turns = 0
+        self.pid = 0
 
     def start(self, reactor: IReactorProcess) -> None:
         """Start the process.
@@ -80,7 +81,7 @@ class _Worker(ProcessProtocol):
             answers = os.pipe()
             self._pipes.append(answers[0])
             theirs.append(answers[1])
-            reactor.spawnProcess(
+            process = reactor.spawnProcess(
                 self,
                 sys.executable,
                 # -P: nothing is imported from the working directory unless it is on the path.
@@ -88,6 +89,7 @@ class _Worker(ProcessProtocol):
                 env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 childFDs={0: theirs[0], 1: theirs[1], 2: "r"},
             )
+            self.pid = process.pid
         except BaseException:
             self.alive = False
             self._close()
@@ -221,6 +223,7 @@ class WorkerPool:
         self._reactor = reactor
         self._in_thread = in_thread
         self._limits = limits
+        self._alive: set[_Worker] = set()
         self._lent: set[_Worker] = set()
         self._idle: dict[_Worker, IDelayedCall] = {}
         self._waiting: list[Deferred[None]] = []
@@ -252,9 +255,14 @@ class WorkerPool:
                 timer.cancel()
             self._take_back(worker)
 
+    @property
+    def processes(self) -> frozenset[int]:
+        """Return the ids of the workers' processes."""
+        return frozenset(worker.pid for worker in self._alive)
+
     async def stop(self) -> None:
         """End every worker, and wait until they are gone."""
-        workers = [*self._lent, *self._idle]
+        workers = tuple(self._alive)
         for worker in workers:
             worker.kill("the service stops")
         for worker in workers:
@@ -271,6 +279,7 @@ class WorkerPool:
         else:
             worker = _Worker(self._limits, self._buried)
             worker.start(self._reactor)
+            self._alive.add(worker)
         self._lent.add(worker)
         return worker
 
@@ -284,6 +293,7 @@ class WorkerPool:
             self._waiting.pop(0).callback(None)
 
     def _buried(self, worker: _Worker) -> None:
+        self._alive.discard(worker)
         timer = self._idle.pop(worker, None)
         if timer is not None and timer.active():
             timer.cancel()

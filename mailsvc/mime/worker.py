@@ -20,21 +20,19 @@ from mailsvc.mime.mail import parse
 
 LENGTH = struct.Struct(">Q")
 
-#: Address space beside what the mail needs.
-_ROOM = 128 * 1024 * 1024
 #: Address space for each octet of a mail: the mail, its decoded parts, text in up to four octets a
 #: character, and the answer in msgpack.
 _FACTOR = 10
 
 
-def confine(size: int, seconds: int) -> None:
+def confine(size: int, limits: Limits) -> None:
     """Limit what the next mail may take: the process is killed, or finds no memory, beyond it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = int(used.ru_utime + used.ru_stime) + 1
-    _limit(resource.RLIMIT_CPU, spent + seconds)
+    _limit(resource.RLIMIT_CPU, spent + limits.cpu)
     with open("/proc/self/statm", "rb") as file:
         pages = int(file.read().split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + _ROOM + _FACTOR * size)
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.room + _FACTOR * size)
 
 
 def _limit(which: int, value: int) -> None:
@@ -50,7 +48,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: Limits) -> None:
     encode = msgspec.msgpack.Encoder().encode
     while prefix := requests.read(LENGTH.size):
         (size,) = LENGTH.unpack(prefix)
-        confine(size, limits.cpu)
+        confine(size, limits)
         octets = requests.read(size)
         if len(octets) < size:
             raise EOFError
