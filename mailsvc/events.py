@@ -253,3 +253,19 @@ class BreakerClosed(Event):
     def text(self) -> str:
         """Return the line for people."""
         return f"takes mail again destination={shown(self.destination)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Broke(Event):
+    """A part of the service raised what it never should; what it was doing was given up.
+
+    :ivar traceback: the innermost frames and the error, one a line; bounded.
+    """
+
+    level: ClassVar[str] = "critical"
+    part: str
+    traceback: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return f"failure in {shown(self.part)}: {printable(self.traceback, 4000)}"

@@ -1,0 +1,273 @@
+"""Settings to parts: what a service is made of, and what a reload makes anew.
+
+:class:`Machine` is what stays as long as the process; :func:`compose` makes everything that follows
+the configuration.  It reads files (secrets, certificates, users) and so may block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, ParamSpec, TypeVar
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from mailsvc import secretfile
+from mailsvc.breaker import BreakerPolicy
+from mailsvc.certificates import CertificateStore
+from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
+from mailsvc.destinations import make_destination
+from mailsvc.dispatch import Destination
+from mailsvc.errors import ConfigError
+from mailsvc.events import Alert, Emit
+from mailsvc.interfaces import IContent, IDelivererContext, IDelivererFactory
+from mailsvc.listener import AdmissionLimits
+from mailsvc.mime.parser import Parser
+from mailsvc.parsed import ParsedMail
+from mailsvc.passwords import PasswordFile
+from mailsvc.penalties import Penalties
+from mailsvc.protocol import Timers
+from mailsvc.realm import Authentication
+from mailsvc.routing import Router
+from mailsvc.secretfile import SecretSource
+from mailsvc.settings import POSTMASTER, Limits, Listener, Settings
+from mailsvc.smtp.policy import Policy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Keys the salts of users that do not exist, so that they outlive a restart.
+_SALT_SECRET = "unknown-users.secret"
+
+
+class Threads:
+    """A bounded pool of threads that starts with the first call."""
+
+    def __init__(self, reactor: Any, most: int, name: str) -> None:  # noqa: ANN401
+        self._reactor = reactor
+        self._pool = ThreadPool(0, most, name)
+        self._pool.start()
+
+    def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Call a blocking function in a thread."""
+        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+
+    def stop(self) -> None:
+        """Wait for what runs, and end the threads."""
+        self._pool.stop()
+
+
+def within(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:
+    """Return what says of an IP address, as text, whether it is in one of ``networks``."""
+
+    @lru_cache(maxsize=4096)
+    def inside(host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in networks)
+
+    return inside
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What lasts as long as the process.
+
+    :ivar deliveries: threads for deliverers; ``logins`` for the checking of passwords.
+    :ivar exempt: says of an address that the limits by address pass it over.
+    """
+
+    reactor: Any
+    emit: Emit
+    kinds: Mapping[str, IDelivererFactory]
+    deliveries: Threads
+    logins: Threads
+    parser: Parser
+    penalties: Penalties
+
+
+@implementer(IDelivererContext)
+class Context:
+    """What a deliverer is lent."""
+
+    def __init__(self, machine: Machine, settings: Settings, name: str) -> None:
+        self.name = name
+        self.hostname = settings.hostname
+        self.directory = settings.spool
+        self.reactor = machine.reactor
+        self.emit = machine.emit
+        self._machine = machine
+
+    def in_thread(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        """Run a blocking function in the delivery thread pool."""
+        return self._machine.deliveries.run(function, *args, **kwargs)
+
+    def parse(self, content: IContent) -> Awaitable[ParsedMail]:
+        """Return the parsed mail."""
+        return self._machine.parser.parse(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Everything that follows one configuration."""
+
+    settings: Settings
+    router: Router
+    authentication: Authentication
+    certificates: CertificateStore | None
+    destinations: Mapping[str, Destination]
+    timers: Timers
+    admission: AdmissionLimits
+
+    def policy(self, listener: Listener) -> Policy:
+        """Return what a listener's sessions allow."""
+        limits = self.settings.limits
+        authentication = self.authentication
+        return Policy(
+            hostname=self.settings.hostname,
+            role=listener.role,
+            message_size=limits.message_size,
+            header_size=limits.header_size,
+            recipients=limits.recipients,
+            hops=limits.hops,
+            bad_commands=limits.bad_commands,
+            messages=limits.messages,
+            starttls=listener.tls == "starttls",
+            mechanisms=authentication.mechanisms(True),
+            cleartext_mechanisms=authentication.mechanisms(False),
+            auth_required=listener.role == "submission",
+            notifications=bool(self.settings.notifications.deliver),
+            vrfy=listener.vrfy,
+            bare_newline=listener.bare_newline,
+            requiretls=listener.requiretls,
+        )
+
+
+def compose(settings: Settings, machine: Machine) -> Composition:
+    """Make the parts of a configuration.
+
+    :raises ConfigError: with every part that cannot be made, each with its place.
+    """
+    problems: list[str] = []
+    router = Router(settings.rules, settings.hostname, POSTMASTER, settings.kinds)
+    destinations = _destinations(settings, machine, problems, fallback=bool(router.falls_back))
+    certificates = None
+    if settings.tls.certificates:
+        try:
+            certificates = CertificateStore(
+                *settings.tls.certificates,
+                hostname=settings.hostname,
+                client_ca=settings.tls.client_ca,
+            )
+        except ConfigError as error:
+            problems += [settings.problem("tls", "certificates", each) for each in error.problems]
+    checkers = _checkers(settings, machine, problems)
+    if problems:
+        raise ConfigError(*problems)
+    limits = settings.limits
+    return Composition(
+        settings=settings,
+        router=router,
+        authentication=Authentication(
+            settings.hostname,
+            checkers,
+            clock=machine.reactor,
+            in_thread=machine.logins.run,
+            emit=machine.emit,
+            penalties=machine.penalties,
+            cleartext=settings.auth.cleartext,
+            cram_md5=settings.auth.cram_md5,
+            own_senders=settings.auth.own_senders,
+        ),
+        certificates=certificates,
+        destinations=destinations,
+        timers=_timers(limits),
+        admission=AdmissionLimits(
+            limits.connections,
+            limits.connections_per_address,
+            limits.connection_rate,
+            limits.command_rate,
+        ),
+    )
+
+
+def _timers(limits: Limits) -> Timers:
+    return Timers(
+        command=limits.command_timeout,
+        idle=limits.idle_timeout,
+        content=limits.content_timeout,
+        handshake=limits.handshake_timeout,
+        auth=limits.auth_timeout,
+        write=limits.write_timeout,
+    )
+
+
+def _destinations(
+    settings: Settings, machine: Machine, problems: list[str], *, fallback: bool
+) -> dict[str, Destination]:
+    wanted = dict(settings.destinations)
+    if fallback and POSTMASTER not in wanted:
+        path = os.path.join(settings.spool, POSTMASTER)
+        table = {"kind": "maildir", "path": path.replace("{", "{{").replace("}", "}}")}
+        wanted[POSTMASTER] = make_destination(POSTMASTER, table, machine.kinds)
+    made = {}
+    for name, each in wanted.items():
+        try:
+            deliverer = each.factory.make(each.options, Context(machine, settings, name))
+        except ConfigError as error:
+            section = f"destination.{name}"
+            problems += [settings.problem(section, "", text) for text in error.problems]
+            continue
+        knobs = each.knobs
+        made[name] = Destination(
+            name=name,
+            deliverer=deliverer,
+            concurrency=knobs.concurrency,
+            rate=knobs.rate,
+            schedule=tuple(knobs.schedule),
+            timeout=knobs.timeout,
+            breaker=BreakerPolicy(failures=knobs.breaker, first=knobs.breaker_time),
+        )
+    return made
+
+
+def _checkers(
+    settings: Settings, machine: Machine, problems: list[str]
+) -> list[ICredentialsChecker]:
+    auth = settings.auth
+    checkers: list[ICredentialsChecker] = []
+    if auth.users:
+        try:
+            users = PasswordFile(auth.users, _salt_secret(settings.spool), auth.iterations)
+            checkers.append(PasswordChecker(users, lambda text: machine.emit(Alert(text))))
+        except ConfigError as error:
+            problems += [settings.problem("auth", "users", each) for each in error.problems]
+    for description in auth.checkers:
+        try:
+            checkers.append(make_checker(description))
+        except ConfigError as error:
+            problems += [settings.problem("auth", "checkers", each) for each in error.problems]
+    if settings.tls.client_ca:
+        checkers.append(CertificateNames())
+    return checkers
+
+
+def _salt_secret(directory: str) -> bytes:
+    path = os.path.join(directory, _SALT_SECRET)
+    if os.path.exists(path):
+        secret = secretfile.load(SecretSource(file=path)).secrets[0]
+    else:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        secret = secretfile.make_secret(path)
+    return secret.reveal().encode()

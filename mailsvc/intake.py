@@ -1,0 +1,294 @@
+"""Answers the questions of SMTP sessions: who may send, where mail goes, and is it safe now.
+
+:class:`Intake` is what all connections share; each has a :class:`Conversation`, which holds the
+transaction.  What flows back to the session is a return value; what flows on is a message in the
+spool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from mailsvc.eager import eager
+from mailsvc.errors import Refused, SpoolError, SpoolFull
+from mailsvc.events import CommandRefused, Emit, MessageAccepted
+from mailsvc.interfaces import IIncoming, IRouter, ISender, ISpool
+from mailsvc.message import Address, Client, Envelope, Recipient, Reply
+from mailsvc.realm import Authentication, Login, LoginExchange, Peer
+from mailsvc.smtp.questions import (
+    Answer,
+    Authenticated,
+    AuthenticationAsked,
+    Challenge,
+    ContentReceived,
+    RecipientAsked,
+    SenderAsked,
+    VerifyAsked,
+)
+from mailsvc.spool.ids import new_message_id
+from mailsvc.trace import received
+
+#: RFC 5321 section 4.2.4 and RFC 3463: ours to mend, so the sender is to try again.
+NOT_STORED = Reply(451, "Cannot store the message now, try again later", "4.3.0")
+NO_ROOM = Reply(452, "No room for the message now, try again later", "4.3.1")
+NOT_YOURS = Reply(553, "You may not send as this address", "5.7.1")
+TOO_BIG = Reply(552, "Message exceeds the size limit of this recipient", "5.2.3")
+NO_SUCH_USER = Reply(550, "No such mailbox", "5.1.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What every conversation of a service uses.
+
+    :ivar hostname: the name in the Received field.
+    :ivar now: seconds since the epoch.
+    :ivar wake: told the destinations that a new message owes.
+    """
+
+    hostname: str
+    spool: ISpool
+    router: IRouter
+    authentication: Authentication
+    emit: Emit
+    now: Callable[[], float]
+    wake: Callable[[Iterable[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the session knows of the client when content starts.
+
+    :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.
+    """
+
+    helo: str
+    protocol: str
+    tls_version: str = ""
+    tls_cipher: str = ""
+
+
+def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
+    """Return the ``with`` keyword (RFC 3848; with SMTPUTF8, RFC 6531 section 4.3)."""
+    if greeting.protocol == "SMTP":
+        return "SMTP"
+    base = ("UTF8LMTP" if utf8 else "LMTP") if greeting.protocol == "LMTP" else "ESMTP"
+    if utf8 and base == "ESMTP":
+        base = "UTF8SMTP"
+    return base + ("S" if greeting.tls_version else "") + ("A" if authenticated else "")
+
+
+class Conversation:
+    """One connection's share of the intake: its sender, its transaction, its content.
+
+    :ivar sender: None until :meth:`start` has logged the anonymous sender in.
+    """
+
+    def __init__(self, intake: Intake, peer: Peer) -> None:
+        self._intake = intake
+        self._peer = peer
+        self._login: Login | None = None
+        self._exchange: LoginExchange | None = None
+        self._asked: SenderAsked | None = None
+        self._recipients: dict[tuple[str, str], Recipient] = {}
+        self._incoming: IIncoming | None = None
+        self._envelope: Envelope | None = None
+        self._size = 0
+        self._closed = False
+
+    async def start(self) -> None:
+        """Log the anonymous sender in."""
+        self._login = await self._intake.authentication.anonymous(self._peer)
+
+    @property
+    def _sender(self) -> ISender:
+        assert self._login is not None, "start() comes first"
+        return self._login.sender
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a message is under way, so that a shutdown waits for it."""
+        return self._envelope is not None
+
+    def sender(self, asked: SenderAsked) -> Answer:
+        """Answer MAIL."""
+        if not self._sender.may_send_as(asked.reverse_path):
+            return self._refuse("MAIL", asked.reverse_path, NOT_YOURS)
+        self._asked = asked
+        return None
+
+    def recipient(self, asked: RecipientAsked) -> Answer | Deferred[Answer]:
+        """Answer RCPT."""
+        return eager(self._recipient(asked))
+
+    async def _recipient(self, asked: RecipientAsked) -> Answer:
+        assert self._asked is not None, "the session lets no RCPT precede MAIL"
+        address = asked.address
+        try:
+            route = await self._intake.router.route(address, self._sender)
+        except Refused as refused:
+            return self._refuse("RCPT", address, refused.reply)
+        declared = self._asked.size
+        if route.max_size is not None and declared is not None and declared > route.max_size:
+            return self._refuse("RCPT", address, TOO_BIG)
+        key = (address.local.casefold(), address.domain.casefold())
+        # A recipient given twice counts once; what it asked first stands.
+        self._recipients.setdefault(key, Recipient(address, route, asked.notify, asked.orcpt))
+        return None
+
+    async def verify(self, asked: VerifyAsked) -> Answer:
+        """Answer VRFY where the policy allows it (RFC 5321 section 3.5)."""
+        local, _, domain = asked.text.strip("<> ").rpartition("@")
+        address = Address(local, domain) if local else Address(domain, self._intake.hostname)
+        try:
+            await self._intake.router.route(address, self._sender)
+        except Refused:
+            return NO_SUCH_USER
+        return Reply(250, f"<{address}>", "2.1.5")
+
+    async def authentication(self, asked: AuthenticationAsked) -> Answer:
+        """Answer one step of AUTH."""
+        try:
+            if self._exchange is None:
+                self._exchange = self._intake.authentication.begin(asked.mechanism, self._peer)
+            step = await self._exchange.respond(asked.response)
+        except Refused as refused:
+            self.forget_exchange()
+            return refused.reply
+        if isinstance(step, bytes):
+            return Challenge(step)
+        exchange, self._exchange = self._exchange, None
+        if self._login is not None:
+            self._login.logout()
+        self._login = Login(step, exchange.close)
+        return Authenticated()
+
+    def forget_exchange(self) -> None:
+        """The client gave AUTH up."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+    @property
+    def limit(self) -> int | None:
+        """Return the smallest size that a recipient's route takes, or None."""
+        sizes = [
+            r.route.max_size for r in self._recipients.values() if r.route.max_size is not None
+        ]
+        return min(sizes, default=None)
+
+    def start_content(self, greeting: Greeting, *, stuffed: bool) -> Answer:
+        """Answer DATA or the first BDAT: begin a message in the spool, trace field first."""
+        asked = self._asked
+        assert asked is not None, "the session lets no content precede MAIL"
+        intake = self._intake
+        now = intake.now()
+        user = self._sender.identity
+        envelope = Envelope(
+            id=new_message_id(now),
+            received_at=now,
+            reverse_path=asked.reverse_path,
+            recipients=tuple(self._recipients.values()),
+            client=Client(
+                host=self._peer.host,
+                helo=greeting.helo,
+                protocol=_keyword(greeting, utf8=asked.smtputf8, authenticated=user is not None),
+                tls_version=greeting.tls_version,
+                tls_cipher=greeting.tls_cipher,
+                user=user,
+            ),
+            body=asked.body,
+            smtputf8=asked.smtputf8,
+            require_tls=asked.require_tls,
+            ret=asked.ret,
+            envid=asked.envid,
+        )
+        try:
+            incoming = intake.spool.begin(envelope, stuffed)
+        except SpoolFull as error:
+            return self._refuse("DATA", error, NO_ROOM)
+        except SpoolError as error:
+            return self._refuse("DATA", error, NOT_STORED)
+        incoming.write(received(envelope, intake.hostname))
+        self._incoming = incoming
+        self._envelope = envelope
+        self._size = 0
+        return None
+
+    def content(self, piece: ContentReceived) -> Deferred[Any] | None:
+        """Take a piece of content; a Deferred asks to wait before the next."""
+        incoming = self._incoming
+        assert incoming is not None, "content begins with ContentStarted"
+        self._size += len(piece.data)
+        waiting = incoming.write(piece.data)
+        if waiting is None or isinstance(waiting, Deferred):
+            return waiting
+        return Deferred.fromCoroutine(_wait(waiting))
+
+    async def end_content(self) -> Reply:
+        """Commit the message; what is returned is the answer to its content."""
+        incoming, envelope = self._incoming, self._envelope
+        assert incoming is not None and envelope is not None, "content begins with ContentStarted"
+        intake = self._intake
+        self._incoming = None
+        try:
+            await incoming.commit()
+        except SpoolFull as error:
+            return self._refuse("DATA", error, NO_ROOM)
+        except SpoolError as error:
+            return self._refuse("DATA", error, NOT_STORED)
+        finally:
+            self.reset()
+        destinations = {
+            name for recipient in envelope.recipients for name in recipient.route.destinations
+        }
+        intake.wake(destinations)
+        intake.emit(
+            MessageAccepted(
+                id=envelope.id,
+                client=self._peer.host or "local",
+                reverse_path=envelope.reverse_path,
+                recipients=tuple(r.address for r in envelope.recipients),
+                size=self._size,
+                seconds=intake.now() - envelope.received_at,
+                user=envelope.client.user,
+            )
+        )
+        return Reply(250, f"OK {envelope.id}", "2.0.0")
+
+    def drop_content(self, reply: Reply | None) -> None:
+        """The session refuses the content, or the client gave it up."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.abort()
+        if reply is not None:
+            self._refuse("DATA", self._envelope.id if self._envelope else "", reply)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the transaction."""
+        self._asked = None
+        self._recipients = {}
+        self._envelope = None
+
+    def close(self) -> None:
+        """The connection is over; a commit that is under way still finishes."""
+        if self._incoming is not None:
+            self._incoming.abort()
+            self._incoming = None
+        self.forget_exchange()
+        if self._login is not None:
+            self._login.logout()
+        self._closed = True
+
+    def _refuse(self, command: str, subject: object, reply: Reply) -> Reply:
+        text = "<>" if subject is None else str(subject)
+        self._intake.emit(CommandRefused(self._peer.host or "local", command, text, str(reply)))
+        return reply
+
+
+async def _wait(awaitable: Any) -> None:  # noqa: ANN401
+    await awaitable

@@ -1,0 +1,206 @@
+"""Listeners: who may connect, and the protocol that a connection gets.
+
+:class:`Admission` counts over all listeners; :class:`SMTPFactory` is the ESMTP factory of one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from mailsvc.events import CommandRefused, Emit
+from mailsvc.message import Reply
+from mailsvc.penalties import Counters, network
+from mailsvc.protocol import Rules, SMTPProtocol
+
+TOO_MANY = Reply(421, "Too many connections, try again later", "4.7.0")
+TOO_OFTEN = Reply(421, "Too many connections from your address, try again later", "4.7.0")
+
+#: Seconds of their rate that an address may use at once.
+_BURST = 60
+#: Addresses whose rates are remembered; the one seen longest ago is forgotten first.
+_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """How much all clients, and each address, may take (requirement 42).
+
+    :ivar connections: open ones over all listeners.
+    :ivar per_address: open ones of one address.
+    :ivar connection_rate: new ones of one address, per second; None: no limit.
+    :ivar command_rate: commands of one address, per second; None: no limit.
+    """
+
+    connections: int = 10_000
+    per_address: int = 50
+    connection_rate: float | None = None
+    command_rate: float | None = None
+
+
+class Admission:
+    """Counts connections and commands by address; an IPv6 network of /64 counts as one.
+
+    :param exempt: says of an IP address that it is not counted; a Unix socket never is.
+    """
+
+    def __init__(
+        self,
+        limits: AdmissionLimits,
+        seconds: Callable[[], float],
+        exempt: Callable[[str], bool],
+    ) -> None:
+        self.open = 0
+        self._seconds = seconds
+        self._by_address: Counter[str] = Counter()
+        self.change(limits, exempt)
+
+    def change(self, limits: AdmissionLimits, exempt: Callable[[str], bool]) -> None:
+        """Go by other limits; what is open stays open and counted."""
+        self.limits = limits
+        self.exempt = exempt
+        self._connected = _rate(limits.connection_rate, self._seconds)
+        self._commanded = _rate(limits.command_rate, self._seconds)
+
+    def enter(self, host: str) -> Reply | None:
+        """Count a new connection, or return the reply that turns it away."""
+        limits = self.limits
+        if self.open >= limits.connections:
+            return TOO_MANY
+        if not self.spares(host):
+            address = network(host)
+            if self._by_address[address] >= limits.per_address:
+                return TOO_OFTEN
+            if not _within(self._connected, limits.connection_rate, address, 1):
+                return TOO_OFTEN
+            self._by_address[address] += 1
+        self.open += 1
+        return None
+
+    def leave(self, host: str) -> None:
+        """Count a connection's end."""
+        self.open -= 1
+        address = network(host)
+        if self._by_address[address] <= 1:
+            # Also where a reload has exempted the address since, or ceased to.
+            del self._by_address[address]
+        else:
+            self._by_address[address] -= 1
+
+    def may_command(self, host: str, count: int) -> bool:
+        """Count commands; say whether the address may go on."""
+        return _within(self._commanded, self.limits.command_rate, network(host), count)
+
+    def spares(self, host: str) -> bool:
+        """Say whether the limits that go by address pass this one over."""
+        return not host or self.exempt(host)
+
+
+def _rate(rate: float | None, seconds: Callable[[], float]) -> Counters | None:
+    return None if rate is None else Counters(seconds, 1 / rate, _REMEMBERED)
+
+
+def _within(counters: Counters | None, rate: float | None, address: str, count: int) -> bool:
+    if counters is None or rate is None:
+        return True
+    return counters.add(address, count) <= max(rate * _BURST, 1)
+
+
+class _TurnedAway(Protocol):
+    """Says why, and closes."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def connectionMade(self) -> None:
+        """Answer at once; nothing is read."""
+        assert self.transport is not None
+        self.transport.write(self._reply.encode())
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nothing was begun."""
+
+
+class SMTPFactory(Factory):
+    """Makes the protocols of one listener.
+
+    :ivar rules: for new connections; those that are open keep theirs.
+    :ivar implicit: whether TLS begins before the greeting.
+    """
+
+    noisy = False
+
+    def __init__(self, rules: Rules, admission: Admission, emit: Emit, *, implicit: bool) -> None:
+        self.rules = rules
+        self.admission = admission
+        self.implicit = implicit
+        self._emit = emit
+        self._open: set[SMTPProtocol] = set()
+        self._stopped: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Return the protocol for a connection from ``addr``."""
+        host: str = getattr(addr, "host", None) or ""
+        admission = self.admission
+        refusal = admission.enter(host)
+        if refusal is not None:
+            self._emit(CommandRefused(host or "local", "connection", "", str(refusal)))
+            # Under implicit TLS there is nobody yet who could read a reply.
+            return None if self.implicit else _TurnedAway(refusal)
+        rules = self.rules
+        if admission.spares(host):
+            rules = replace(rules, greeting_delay=0, may_command=None)
+        protocol = SMTPProtocol(
+            rules,
+            host,
+            implicit=self.implicit,
+            gone=lambda protocol: self._gone(protocol, host, admission),
+        )
+        self._open.add(protocol)
+        if not self.implicit:
+            return protocol
+        tls = TLSMemoryBIOFactory(rules.tls, False, _Only(protocol), rules.clock)
+        tls.noisy = False
+        return tls.buildProtocol(addr)
+
+    def stop(self) -> Deferred[None]:
+        """End all connections; fires when those with a message under way have ended, too."""
+        for protocol in tuple(self._open):
+            protocol.stop()
+        if not self._open:
+            return succeed(None)
+        self._stopped = Deferred()
+        return self._stopped
+
+    def abort(self) -> None:
+        """End what :meth:`stop` still waits for; what was not acknowledged is forgotten."""
+        for protocol in tuple(self._open):
+            protocol.abort()
+
+    def _gone(self, protocol: SMTPProtocol, host: str, admission: Admission) -> None:
+        admission.leave(host)
+        self._open.discard(protocol)
+        if self._stopped is not None and not self._open:
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+
+class _Only(Factory):
+    """Gives TLS the one protocol that it is to carry."""
+
+    noisy = False
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._only = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return it."""
+        return self._only

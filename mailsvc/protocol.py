@@ -1,0 +1,485 @@
+"""An SMTP session on a Twisted transport: octets, timers, TLS and flow control.
+
+:class:`SMTPProtocol` carries octets between a transport and a sans-IO session, and questions
+between the session and its conversation with the intake.  It knows no SMTP beyond that.
+
+Flow control: while an answer is awaited, input is held up to a mark and then the transport is
+paused; while the peer does not read, nothing more is taken from it (requirement 42).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+    ITLSTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsvc.certificates import CertificateStore, channel_bindings
+from mailsvc.eager import eager
+from mailsvc.events import Broke, CommandRefused
+from mailsvc.intake import Conversation, Greeting, Intake
+from mailsvc.message import Reply
+from mailsvc.realm import Peer
+from mailsvc.smtp.policy import Policy
+from mailsvc.smtp.questions import (
+    Answer,
+    AuthenticationAsked,
+    AuthenticationEnded,
+    CloseAsked,
+    ContentDropped,
+    ContentEnded,
+    ContentReceived,
+    ContentStarted,
+    Question,
+    RecipientAsked,
+    SenderAsked,
+    TLSAsked,
+    TransactionReset,
+    VerifyAsked,
+)
+from mailsvc.smtp.session import Phase, Session
+
+#: Octets held while an answer is awaited, before the transport is paused.
+_HELD = 65_536
+
+TIMEOUT = Reply(421, "Timeout, closing connection", "4.4.2")
+BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
+EARLY = Reply(554, "You talked before the greeting", "5.5.1")
+TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
+STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """How long a peer may take, in seconds (requirement 41; RFC 5321 section 4.5.3.2).
+
+    :ivar command: for a whole command to arrive.
+    :ivar idle: between two pieces of content.
+    :ivar content: for the whole content of a message.
+    :ivar handshake: for TLS.
+    :ivar auth: for each response of an AUTH exchange.
+    :ivar write: to read what it was told, before the connection is aborted.
+    """
+
+    command: float = 300
+    idle: float = 180
+    content: float = 3600
+    handshake: float = 30
+    auth: float = 60
+    write: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a listener's connections go by; a reload makes new ones for new connections.
+
+    :ivar tls: how TLS starts: a context factory for STARTTLS, or None.
+    :ivar certificates: knows which client certificates stood the test.
+    :ivar greeting_delay: seconds before the greeting; who talks before it is refused.
+    :ivar may_command: told a peer's host and how many commands it sent; False: too many.
+    """
+
+    policy: Policy
+    intake: Intake
+    clock: IReactorTime
+    timers: Timers
+    tls: Any = None
+    certificates: CertificateStore | None = None
+    greeting_delay: float = 0
+    may_command: Callable[[str, int], bool] | None = None
+
+
+_Answers = Mapping[type[Question], Callable[[Any], Any]]
+_Actions = Mapping[type[Question], Callable[[Any], Deferred[Any] | None]]
+
+
+@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
+class SMTPProtocol(Protocol):
+    """One connection.
+
+    :param rules: what it goes by.
+    :param host: the peer's IP address; empty for a Unix socket.
+    :param implicit: TLS begins before the greeting.
+    :param gone: called once when the connection is lost.
+    """
+
+    def __init__(
+        self, rules: Rules, host: str, *, implicit: bool, gone: Callable[[SMTPProtocol], None]
+    ) -> None:
+        self._rules = rules
+        self._host = host
+        self._gone = gone
+        self._secure = implicit
+        self._shaking = implicit
+        self._greeted = False
+        self._peer = Peer(host=host)
+        self._tls = ("", "")
+        self._session = self._new_session()
+        self._conversation = Conversation(rules.intake, self._peer)
+        self._waiting = False
+        self._advancing = False
+        self._held = 0
+        self._paused = False
+        self._full = False
+        self._ended = False
+        self._closing = False
+        self._stopping = False
+        self._commands = 0
+        self._timer: IDelayedCall | None = None
+        self._deadline = 0.0
+        self._content_deadline = 0.0
+        self._phase = Phase.CLOSED
+        self._timed = -1
+        self._answers, self._actions = self._tables()
+
+    # The transport's events.
+
+    def connectionMade(self) -> None:
+        """Begin: with the handshake of implicit TLS, or with the greeting."""
+        transport: Any = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
+        if self._shaking:
+            self._wait_until(self._now() + self._rules.timers.handshake)
+        else:
+            self._begin()
+
+    def handshakeCompleted(self) -> None:
+        """Start anew under TLS: nothing that was said before is remembered (RFC 3207, 4.2)."""
+        transport: Any = self.transport
+        connection = cast(SSL.Connection, transport.getHandle())
+        self._shaking = False
+        self._secure = True
+        self._tls = (
+            connection.get_protocol_version_name(),
+            connection.get_cipher_name() or "",
+        )
+        store = self._rules.certificates
+        self._peer.secure = True
+        self._peer.bindings = lambda: channel_bindings(connection)
+        self._peer.certificate = None if store is None else store.client_certificate(connection)
+        self._session = self._new_session()
+        self._begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets; hold them while an answer or the greeting is awaited."""
+        if self._closing:
+            return
+        if not self._greeted:
+            self._early()
+            return
+        self._session.receive(data)
+        if self._waiting:
+            self._held += len(data)
+            if self._held > _HELD:
+                self._pause()
+        else:
+            self._proceed()
+
+    def readConnectionLost(self) -> None:
+        """The peer will send no more: answer what is complete, then close."""
+        self._ended = True
+        self._proceed()
+
+    def writeConnectionLost(self) -> None:
+        """The peer will read no more."""
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget everything that was not complete."""
+        self._closing = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        self._conversation.close()
+        self._gone(self)
+
+    # The transport as consumer of replies: a peer that does not read is not read from.
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its replies: take nothing more from it."""
+        self._full = True
+        self._pause()
+        self._wait_until(self._now() + self._rules.timers.write)
+
+    def resumeProducing(self) -> None:
+        """The peer has read its replies."""
+        self._full = False
+        self._timed = -1
+        self._proceed()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost says the rest."""
+
+    # The beginning.
+
+    def _new_session(self) -> Session:
+        """Return a session whose policy fits the connection's present state."""
+        return Session(self._rules.policy, secure=self._secure)
+
+    def _tables(self) -> tuple[_Answers, _Actions]:
+        conversation = self._conversation
+        return {
+            SenderAsked: conversation.sender,
+            RecipientAsked: conversation.recipient,
+            VerifyAsked: lambda asked: eager(conversation.verify(asked)),
+            AuthenticationAsked: lambda asked: eager(conversation.authentication(asked)),
+            ContentStarted: self._start_content,
+            ContentEnded: lambda _: eager(conversation.end_content()),
+        }, {
+            ContentReceived: conversation.content,
+            ContentDropped: lambda dropped: conversation.drop_content(dropped.reply),
+            TransactionReset: lambda _: conversation.reset(),
+            AuthenticationEnded: lambda _: conversation.forget_exchange(),
+            TLSAsked: self._start_tls,
+            CloseAsked: self._close,
+        }
+
+    def _begin(self) -> None:
+        """Log the anonymous sender in; then greet, or after STARTTLS wait for EHLO."""
+        self._wait(Deferred.fromCoroutine(self._conversation.start()), self._begun)
+
+    def _begun(self, _: object) -> None:
+        self._waiting = False
+        if self._closing:
+            return
+        if self._greeted:
+            self._proceed()
+        elif self._rules.greeting_delay:
+            self._rules.clock.callLater(self._rules.greeting_delay, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        if not self._closing and not self._greeted:
+            self._greeted = True
+            self._session.greet()
+            self._proceed()
+
+    def _early(self) -> None:
+        """Turn away a client that did not wait for the greeting."""
+        self._greeted = True
+        self._rules.intake.emit(
+            CommandRefused(self._host or "local", "greeting", "early talker", str(EARLY))
+        )
+        self._session.shut(EARLY)
+        self._proceed()
+
+    # Questions and answers.
+
+    def _proceed(self) -> None:
+        """Answer questions until input or an answer is awaited, then write all the replies."""
+        if self._advancing or self._waiting or self._full or self._shaking:
+            return
+        self._advancing = True
+        session = self._session
+        try:
+            while not self._waiting and (question := session.next()) is not None:
+                answer = self._answers.get(type(question))
+                if answer is None:
+                    waiting = self._actions[type(question)](question)
+                    if waiting is not None:
+                        self._wait(waiting, self._resume)
+                else:
+                    given = answer(question)
+                    if isinstance(given, Deferred):
+                        self._wait(given, self._answered)
+                    else:
+                        session.answer(given)
+                if self._closing or session is not self._session:
+                    break
+        except Exception:
+            self._broken(Failure())
+        finally:
+            self._advancing = False
+        if not self._closing and not self._shaking:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write what was answered; if input is awaited, see to the timer and the transport."""
+        self._flush()
+        if self._waiting:
+            return
+        if self._stopping and not self._conversation.busy:
+            self._end(STOPPING)
+            return
+        if self._too_fast():
+            self._end(TOO_FAST)
+            return
+        self._held = 0
+        self._set_timer()
+        self._unpause()
+        if self._ended:
+            self._close(None)
+
+    def _wait(self, waiting: Deferred[Any], done: Callable[[Any], None]) -> None:
+        """Ask nothing more until ``waiting`` fires; it may have fired already."""
+        self._waiting = True
+        waiting.addCallbacks(done, self._fail)
+
+    def _resume(self, _: object) -> None:
+        self._waiting = False
+        self._proceed()
+
+    def _answered(self, answer: Answer) -> None:
+        self._waiting = False
+        if self._closing:
+            return
+        self._session.answer(answer)
+        self._proceed()
+
+    def _fail(self, failure: Failure) -> None:
+        """An answer failed: ours to mend, so the peer is to try again later."""
+        self._waiting = False
+        self._broken(failure)
+
+    def _broken(self, failure: Failure) -> None:
+        self._rules.intake.emit(Broke("the SMTP session", failure.getTraceback()))
+        if not self._closing:
+            self._conversation.drop_content(None)
+            self._end(BROKEN)
+
+    def _start_content(self, asked: ContentStarted) -> Answer:
+        session = self._session
+        version, cipher = self._tls
+        if self._rules.policy.role == "lmtp":
+            protocol = "LMTP"
+        else:
+            protocol = "ESMTP" if session.extended else "SMTP"
+        limit = self._conversation.limit
+        if limit is not None:
+            session.limit(limit)
+        self._content_deadline = self._now() + self._rules.timers.content
+        return self._conversation.start_content(
+            Greeting(session.helo, protocol, version, cipher), stuffed=asked.stuffed
+        )
+
+    def _start_tls(self, _: TLSAsked) -> None:
+        """Write the 220, then speak TLS; identity and transaction are reset (requirement 27)."""
+        self._flush()
+        self._conversation.close()
+        self._shaking = True
+        self._peer = Peer(host=self._host)
+        self._conversation = Conversation(self._rules.intake, self._peer)
+        self._answers, self._actions = self._tables()
+        transport = cast(ITLSTransport, self.transport)
+        self._wait_until(self._now() + self._rules.timers.handshake)
+        transport.startTLS(self._rules.tls)
+
+    def _flush(self) -> None:
+        output = self._session.output()
+        if output:
+            transport: Any = self.transport
+            transport.write(output)
+
+    def _too_fast(self) -> bool:
+        may_command = self._rules.may_command
+        if may_command is None or self._session.commands == self._commands:
+            return False
+        count = self._session.commands - self._commands
+        self._commands = self._session.commands
+        return not may_command(self._host, count)
+
+    # The end.
+
+    def stop(self) -> None:
+        """End the connection; a message whose content is under way is finished first."""
+        self._stopping = True
+        if self._shaking or not self._greeted:
+            self.abort()
+        elif not self._waiting and not self._conversation.busy:
+            self._end(STOPPING)
+
+    def _end(self, reply: Reply) -> None:
+        self._session.shut(reply)
+        self._close(None)
+
+    def _close(self, _: CloseAsked | None) -> None:
+        """Write what is left, and close; a peer that does not read is not waited for for long."""
+        self._flush()
+        self._closing = True
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        self._wait_until(self._now() + self._rules.timers.write)
+        transport.loseConnection()
+        if self._paused:
+            # A paused transport does not notice that its peer has gone.
+            self._paused = False
+            transport.resumeProducing()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._closing = True
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # Flow control.
+
+    def _pause(self) -> None:
+        if not self._paused and not self._closing:
+            self._paused = True
+            transport: Any = self.transport
+            transport.pauseProducing()
+
+    def _unpause(self) -> None:
+        if self._paused and not self._full:
+            self._paused = False
+            transport: Any = self.transport
+            transport.resumeProducing()
+
+    # Timers: one delayed call, moved only when a deadline comes nearer or has passed.
+
+    def _now(self) -> float:
+        return self._rules.clock.seconds()
+
+    def _set_timer(self) -> None:
+        """Set the deadline for what the session waits for.
+
+        Octets alone do not put it off: a command, or a response of AUTH, has to be complete.
+        """
+        timers = self._rules.timers
+        session = self._session
+        phase = session.phase
+        if phase is Phase.CONTENT:
+            self._wait_until(min(self._now() + timers.idle, self._content_deadline))
+        elif phase is not self._phase or session.commands != self._timed:
+            seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command
+            self._wait_until(self._now() + seconds)
+        self._phase = phase
+        self._timed = session.commands
+
+    def _wait_until(self, deadline: float) -> None:
+        self._deadline = deadline
+        timer = self._timer
+        if timer is None or not timer.active():
+            self._timer = self._rules.clock.callLater(deadline - self._now(), self._expire)
+        elif timer.getTime() > deadline:
+            timer.reset(max(0.0, deadline - self._now()))
+
+    def _expire(self) -> None:
+        now = self._now()
+        if now < self._deadline:
+            self._wait_until(self._deadline)
+        elif self._closing or self._shaking or self._full:
+            self.abort()
+        elif self._waiting:
+            # The answer that is awaited is ours, so the peer is not to blame.
+            self._wait_until(now + self._rules.timers.command)
+        else:
+            self._session.shut(TIMEOUT)
+            self._proceed()

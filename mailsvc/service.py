@@ -1,0 +1,394 @@
+"""The service: opens the spool, listens, delivers, reloads and stops; the composition root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver
+from twisted.python.components import Componentized
+
+from mailsvc.composition import Composition, Machine, Threads, compose, within
+from mailsvc.control import Control
+from mailsvc.dispatch import Dispatcher
+from mailsvc.errors import ConfigError, MailsvcError
+from mailsvc.events import Alert, Broke, Emit, Notice
+from mailsvc.intake import Intake
+from mailsvc.listener import Admission, SMTPFactory
+from mailsvc.mime.limits import Limits as ParseLimits
+from mailsvc.mime.parser import Parser
+from mailsvc.penalties import Penalties, Penalty
+from mailsvc.protocol import Rules
+from mailsvc.settings import Destination, Listener, Settings
+from mailsvc.spool.embedded import EmbeddedSpool
+from mailsvc.spool.view import SpoolLimits
+
+#: Threads for deliverers: disk, payloads.
+_DELIVERY_THREADS = 16
+#: Written by whoever runs the service, readable by nobody else (requirement 46).
+_UMASK = 0o077
+
+
+def machine_for(settings: Settings, reactor: Any, emit: Emit, kinds: Any) -> Machine:  # noqa: ANN401
+    """Return what lasts as long as the process; ``settings`` are those of its start."""
+    auth, limits = settings.auth, settings.limits
+    deliveries = Threads(reactor, _DELIVERY_THREADS, "deliveries")
+    return Machine(
+        reactor=reactor,
+        emit=emit,
+        kinds=kinds,
+        deliveries=deliveries,
+        logins=Threads(reactor, auth.threads, "logins"),
+        parser=Parser(reactor, deliveries.run, ParseLimits(memory=limits.parse_memory)),
+        penalties=Penalties(
+            reactor.seconds,
+            within(limits.exempt),
+            Penalty(
+                first=auth.delay,
+                most=auth.longest_delay,
+                connection=auth.failures,
+                address_free=auth.address_free,
+                address_most=auth.address_failures,
+                user_free=auth.user_free,
+                user_most=auth.user_delay,
+                drain=auth.forget_after,
+            ),
+        ),
+    )
+
+
+@dataclass(slots=True)
+class Bound:
+    """A listener that is bound.
+
+    :ivar port: accepts only once :meth:`accept` was called.
+    """
+
+    listener: Listener
+    factory: SMTPFactory
+    port: IListeningPort
+
+    def accept(self) -> None:
+        """Begin to take connections."""
+        port: Any = self.port
+        port.startReading()
+
+    @property
+    def where(self) -> str:
+        """Return the address as ``HOST:PORT``, or a Unix socket's path."""
+        address: Any = self.port.getHost()
+        host = getattr(address, "host", None)
+        if host is None:
+            name = address.name
+            return str(name.decode() if isinstance(name, bytes) else name)
+        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
+class MailService(MultiService):
+    """mailsvc as a Twisted service.
+
+    :param composition: the parts of the first configuration.
+    :param load: reads the configuration again, for :meth:`reload`; blocking.
+    :param broken: the plugin modules that could not be imported, each as a text with its cause.
+    :param observer: replaces twistd's own log observer, if given.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        composition: Composition,
+        load: Callable[[], Settings],
+        broken: Sequence[object] = (),
+        observer: ILogObserver | None = None,
+    ) -> None:
+        super().__init__()
+        self.machine = machine
+        self.composition = composition
+        self.bound: list[Bound] = []
+        self._load = load
+        self._broken = broken
+        self._observer = observer
+        self._reloading = False
+        settings = composition.settings
+        limits = settings.limits
+        reactor = machine.reactor
+        self.admission = Admission(composition.admission, reactor.seconds, within(limits.exempt))
+        self.spool = EmbeddedSpool(
+            os.path.abspath(settings.spool),
+            reactor,
+            limits=spool_limits(settings),
+            emit=machine.emit,
+        )
+        self.dispatcher = Dispatcher(self.spool, reactor, machine.emit, SystemRandom())
+        self.control = Control(self)
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: ANN401
+        """Take the application's log over, if an observer was given."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Bind the listeners, still with the privileges that low ports need."""
+        os.umask(_UMASK)
+        super().privilegedStartService()
+        try:
+            self.bound = self._bind(self.composition, self.composition.settings.listeners)
+        except ConfigError as error:
+            # Not a traceback: the operator named an address that cannot be had.
+            sys.exit(f"mailsvc: {error}")
+
+    def startService(self) -> None:
+        """Open the spool; then accept, deliver, and say so."""
+        super().startService()
+        Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        reactor = self.machine.reactor
+        await self.spool.start()
+        self.dispatcher.replace(self.composition.destinations)
+        self.dispatcher.start()
+        await self.control.start()
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._hang_up))
+        for bound in self.bound:
+            bound.accept()
+        self._announce()
+
+    def _start_failed(self, failure: Any) -> None:  # noqa: ANN401
+        if failure.check(MailsvcError, OSError):
+            self.machine.emit(Alert(f"cannot start: {failure.getErrorMessage()}"))
+        else:
+            self.machine.emit(Broke("the start", failure.getTraceback()))
+        self.machine.reactor.stop()
+
+    def _announce(self) -> None:
+        emit = self.machine.emit
+        settings = self.composition.settings
+        for problem in self._broken:
+            emit(Alert(f"plugin not usable: {problem}"))
+        for warning in settings.warnings:
+            emit(Alert(warning))
+        if self.composition.certificates is not None:
+            for warning in self.composition.certificates.warnings(self.machine.reactor.seconds()):
+                emit(Alert(warning))
+        for bound in self.bound:
+            emit(Notice(f"listening on {bound.where} ({describe(bound.listener)})"))
+        for line in destinations_of(settings):
+            emit(Notice(line))
+        falls_back = self.composition.router.falls_back
+        if falls_back:
+            emit(
+                Notice(
+                    f"mail for postmaster at {', '.join(falls_back)}, which no route takes, goes"
+                    f" to a maildir in {settings.spool}"
+                )
+            )
+        line = _try_line(self.bound, settings)
+        if line:
+            emit(Notice(f"try: {line}"))
+
+    async def _stop(self) -> None:
+        timeout = self.composition.settings.limits.stop_timeout
+        reactor = self.machine.reactor
+        bound, self.bound = self.bound, []
+        await gatherResults([_closed(each.port) for each in bound])
+        waiting = gatherResults([each.factory.stop() for each in bound])
+        giving_up = reactor.callLater(timeout, lambda: [each.factory.abort() for each in bound])
+        began = reactor.seconds()
+        await waiting
+        if giving_up.active():
+            giving_up.cancel()
+        await self.dispatcher.stop(max(0.0, timeout - (reactor.seconds() - began)))
+        await self.control.stop()
+        await self.machine.parser.stop()
+        await self.spool.stop()
+        self.machine.deliveries.stop()
+        self.machine.logins.stop()
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop to accept, let what is under way finish up to a limit, leave the rest spooled."""
+        return gatherResults(
+            [super().stopService() or _done(), Deferred.fromCoroutine(self._stop())]
+        )
+
+    # Listeners.
+
+    def _bind(self, composition: Composition, listeners: Sequence[Listener]) -> list[Bound]:
+        """Bind listeners, all or none; none of them accepts yet.
+
+        :raises ConfigError: an address cannot be had.
+        """
+        bound: list[Bound] = []
+        for listener in listeners:
+            factory = SMTPFactory(
+                self._rules(composition, listener),
+                self.admission,
+                self.machine.emit,
+                implicit=listener.tls == "implicit",
+            )
+            results: list[Any] = []
+            try:
+                endpoint = serverFromString(self.machine.reactor, listener.endpoint)
+                # Every endpoint that a listener can name listens at once.
+                endpoint.listen(factory).addBoth(results.append)
+            except Exception as error:
+                results.append(error)
+            port = results[0] if results else None
+            if not IListeningPort.providedBy(port):
+                for each in bound:
+                    each.port.stopListening()
+                cause = getattr(port, "value", port)
+                raise ConfigError(f"cannot listen on {listener.endpoint}: {_cause(cause)}")
+            port.stopReading()
+            bound.append(Bound(listener, factory, port))
+        return bound
+
+    def _rules(self, composition: Composition, listener: Listener) -> Rules:
+        certificates = composition.certificates
+        return Rules(
+            policy=composition.policy(listener),
+            intake=Intake(
+                hostname=composition.settings.hostname,
+                spool=self.spool,
+                router=composition.router,
+                authentication=composition.authentication,
+                emit=self.machine.emit,
+                now=self.machine.reactor.seconds,
+                wake=self.dispatcher.wake,
+            ),
+            clock=self.machine.reactor,
+            timers=composition.timers,
+            tls=None if certificates is None else certificates.options(),
+            certificates=certificates,
+            greeting_delay=listener.greeting_delay,
+            may_command=self.admission.may_command,
+        )
+
+    # Reload.
+
+    def _hang_up(self) -> None:
+        """SIGHUP: reload; what is wrong with the new configuration has been logged."""
+        reloading = Deferred.fromCoroutine(self.reload())
+        reloading.addErrback(lambda failure: failure.trap(ConfigError))
+
+    async def reload(self) -> None:
+        """Read the configuration again; new connections and deliveries follow it.
+
+        :raises ConfigError: the old configuration stays in force.
+        """
+        if self._reloading:
+            raise ConfigError("a reload is under way")
+        self._reloading = True
+        try:
+            composition = await deferToThread(self._compose_again)
+            self._swap(composition)
+        except ConfigError as error:
+            for problem in error.problems:
+                self.machine.emit(Alert(f"not reloaded: {problem}"))
+            raise
+        finally:
+            self._reloading = False
+        self.machine.emit(Notice("reloaded"))
+        self._announce()
+
+    def _compose_again(self) -> Composition:
+        return compose(self._load(), self.machine)
+
+    def _swap(self, composition: Composition) -> None:
+        """Change to a new composition, or raise and change nothing."""
+        old = {each.listener.endpoint: each for each in self.bound}
+        listeners = composition.settings.listeners
+        new = self._bind(composition, [each for each in listeners if each.endpoint not in old])
+        fresh = {each.listener.endpoint: each for each in new}
+        before = self.composition.settings
+        self.composition = composition
+        self.admission.change(composition.admission, within(composition.settings.limits.exempt))
+        self.spool.limits = spool_limits(composition.settings)
+        self.dispatcher.replace(composition.destinations)
+        kept = []
+        for listener in listeners:
+            bound = fresh.get(listener.endpoint) or old.pop(listener.endpoint)
+            bound.listener = listener
+            bound.factory.rules = self._rules(composition, listener)
+            bound.factory.implicit = listener.tls == "implicit"
+            kept.append(bound)
+        self.bound = kept
+        for bound in new:
+            bound.accept()
+        for bound in old.values():
+            bound.port.stopListening()
+        if os.path.abspath(before.spool) != os.path.abspath(composition.settings.spool):
+            self.machine.emit(Alert("the spool directory changes only with a restart"))
+
+
+def spool_limits(settings: Settings) -> SpoolLimits:
+    """Return the limits of the spool that settings ask for."""
+    limits = settings.limits
+    return SpoolLimits(
+        octets=limits.spool,
+        low_water=limits.low_water,
+        content_memory=limits.content_memory,
+        share={name: each.knobs.spool_share for name, each in settings.destinations.items()},
+    )
+
+
+def describe(listener: Listener) -> str:
+    """Return what a listener is, for people: ``mx, STARTTLS``."""
+    tls = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}[listener.tls]
+    return f"{listener.role}, {tls}"
+
+
+def destinations_of(settings: Settings) -> list[str]:
+    """Return a line for each route: where its mail goes."""
+    lines = []
+    for rule in settings.rules:
+        places = ", ".join(_place(settings.destinations[name]) for name in rule.destinations)
+        to = ", ".join("any address" if each == "*" else each for each in rule.patterns)
+        lines.append(f"mail for {to} goes to {places}")
+    return lines
+
+
+def _place(destination: Destination) -> str:
+    options = destination.options
+    where = getattr(options, "url", "") or getattr(options, "path", "")
+    return f"{destination.knobs.kind} {where}" if where else destination.knobs.kind
+
+
+def _try_line(bound: Sequence[Bound], settings: Settings) -> str:
+    """Return a command that sends a mail to the first listener that takes one as it is."""
+    for each in bound:
+        address: Any = each.port.getHost()
+        if each.listener.role == "mx" and getattr(address, "host", ""):
+            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
+            scheme = "smtps" if each.listener.tls == "implicit" else "smtp"
+            return (
+                f"printf 'Subject: hello\\n\\nIt works.\\n' | curl --crlf -T -"
+                f" {scheme}://{host}:{address.port} --mail-from me@example.com"
+                f" --mail-rcpt you@{settings.hostname}"
+            )
+    return ""
+
+
+def _cause(error: object) -> str:
+    inner = getattr(error, "socketError", error)
+    return getattr(inner, "strerror", None) or str(inner)
+
+
+def _closed(port: IListeningPort) -> Deferred[Any]:
+    return _done() if (stopping := port.stopListening()) is None else stopping
+
+
+def _done() -> Deferred[Any]:
+    done: Deferred[Any] = Deferred()
+    done.callback(None)
+    return done
