@@ -1,0 +1,157 @@
+"""The attempts of one destination that are under way: their time limits and their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from mailsvc.dispatch.destination import Destination
+from mailsvc.dispatch.means import Means
+from mailsvc.dispatch.reasons import Stopped, reason_of
+from mailsvc.errors import LeaseLost, TransientFailure
+from mailsvc.events import Alert
+from mailsvc.interfaces import Claim
+
+#: An attempt is cancelled this long before its lease ends, in parts of the lease; as long is waited
+#: after an extension that failed.
+_MARGIN = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An attempt at one delivery.
+
+    :ivar deadline: when it is cancelled.
+    :ivar renew_at: when its lease is extended.
+    :ivar work: what to cancel; None until the attempt first waits.
+    :ivar extending: fires when the extension of the lease that is under way has ended.
+    :ivar cause: why it was cancelled.
+    :ivar settled: its outcome is decided; what the deliverer does from now on changes nothing.
+    """
+
+    claim: Claim
+    destination: Destination
+    began: float
+    deadline: float
+    renew_at: float
+    work: Deferred[None] | None = None
+    extending: Deferred[None] | None = None
+    cause: Exception | None = None
+    settled: bool = False
+
+
+class Attempts:
+    """The attempts of one destination.
+
+    :param settle: decides and records what became of an attempt, given its failure or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        means: Means,
+        settle: Callable[[Attempt, Exception | None], Coroutine[Deferred[Any], Any, None]],
+    ) -> None:
+        self._name = name
+        self._means = means
+        self._settle = settle
+        self._running: dict[str, Attempt] = {}
+        self._guard: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def begin(self, claim: Claim, destination: Destination) -> None:
+        """Attempt a delivery."""
+        now = self._means.clock.seconds()
+        attempt = Attempt(
+            claim, destination, now, now + destination.timeout, now + self._means.lease / 2
+        )
+        self._running[claim.delivery.id] = attempt
+        attempt.work = self._means.run(self._attempt(attempt), claim.delivery.id, self._name)
+        if not attempt.settled and self._guard is None:
+            # Later attempts have later times, so this one timer need never move.
+            self._guard_at(min(attempt.deadline, attempt.renew_at))
+
+    def cancel(self) -> None:
+        """End all attempts, and their timer; their deliveries are released unspent."""
+        for attempt in tuple(self._running.values()):
+            self._cancel(attempt, Stopped("the service stopped during the attempt"))
+        self._cancel_guard()
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        delivery = attempt.claim.delivery
+        failure: Exception | None = None
+        try:
+            content = await self._means.spool.open(delivery.envelope.id)
+            await attempt.destination.deliverer.deliver(delivery, content)
+        except Exception as error:
+            failure = attempt.cause or error
+        if not attempt.settled:
+            await self._end(attempt, failure)
+
+    async def _end(self, attempt: Attempt, failure: Exception | None) -> None:
+        attempt.settled = True
+        del self._running[attempt.claim.delivery.id]
+        await self._settle(attempt, failure)
+
+    def _cancel(self, attempt: Attempt, cause: Exception) -> None:
+        attempt.cause = cause
+        if attempt.work is not None:
+            attempt.work.cancel()
+        if not attempt.settled:
+            # The deliverer goes on all the same; what it does from now on is not listened to.
+            self._means.run(self._end(attempt, cause), attempt.claim.delivery.id, self._name)
+
+    def _guard_at(self, when: float) -> None:
+        clock = self._means.clock
+        self._guard = clock.callLater(max(0.0, when - clock.seconds()), self._watch)
+
+    def _cancel_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+
+    def _watch(self) -> None:
+        """Cancel the attempts whose time or lease ends, extend the leases of the others."""
+        self._guard = None
+        now = self._means.clock.seconds()
+        margin = self._means.lease * _MARGIN
+        for attempt in tuple(self._running.values()):
+            if now >= attempt.deadline:
+                seconds = attempt.deadline - attempt.began
+                self._cancel(attempt, TransientFailure(f"not done within {seconds:.0f} s"))
+            elif now >= attempt.claim.expires_at - margin:
+                self._cancel(attempt, TransientFailure("its lease could not be extended"))
+            elif now >= attempt.renew_at and attempt.extending is None:
+                attempt.renew_at = now + margin
+                attempt.extending = self._means.run(
+                    self._extend(attempt), attempt.claim.delivery.id, self._name
+                )
+        if self._running:
+            self._guard_at(
+                min(
+                    min(attempt.deadline, max(attempt.renew_at, now + margin))
+                    for attempt in self._running.values()
+                )
+            )
+
+    async def _extend(self, attempt: Attempt) -> None:
+        lease = self._means.lease
+        try:
+            attempt.claim = await self._means.spool.extend(attempt.claim, lease)
+            attempt.renew_at = self._means.clock.seconds() + lease / 2
+        except LeaseLost as error:
+            attempt.extending = None
+            if not attempt.settled:
+                self._cancel(attempt, error)
+        except Exception as error:
+            # The next look asks again, until the lease comes to its end.
+            name = attempt.claim.delivery.id
+            self._means.emit(Alert(f"cannot extend the lease of {name}: {reason_of(error)}"))
+        finally:
+            attempt.extending = None

@@ -1,0 +1,57 @@
+"""What the queues of a dispatcher share."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from mailsvc.dispatch.destination import Verdict
+from mailsvc.dispatch.reasons import traceback_of
+from mailsvc.eager import eager
+from mailsvc.events import AttemptBroke, Emit
+from mailsvc.interfaces import ISpool
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the queues of a dispatcher share.
+
+    :ivar lease: seconds for which deliveries are claimed.
+    :ivar watchers: who waits for a delivery's verdict, by delivery id.
+    """
+
+    spool: ISpool
+    clock: IReactorTime
+    emit: Emit
+    random: Random
+    lease: float
+    watchers: dict[str, Deferred[Verdict]]
+
+    def run(
+        self, coroutine: Coroutine[Deferred[Any], Any, None], subject: str, destination: str
+    ) -> Deferred[None] | None:
+        """Run a coroutine; return what to cancel if it has to wait.
+
+        It keeps what a deliverer or the spool raises to itself; should it raise all the same, that
+        is logged with ``subject``, the delivery's id.
+        """
+
+        def tell(error: BaseException) -> None:
+            text = traceback_of(error) if isinstance(error, Exception) else repr(error)
+            self.emit(AttemptBroke(subject, destination, text))
+
+        def broke(failure: Failure) -> None:
+            tell(failure.value)
+
+        try:
+            work = eager(coroutine)
+        except Exception as error:
+            tell(error)
+            return None
+        return None if work is None else work.addErrback(broke)
