@@ -42,7 +42,7 @@ class Means:
         is logged with ``subject``, the delivery's id.
         """
 
-        def tell(error: BaseException) -> None:
+        def tell(error: BaseException | None) -> None:
             text = traceback_of(error) if isinstance(error, Exception) else repr(error)
             self.emit(AttemptBroke(subject, destination, text))
 
