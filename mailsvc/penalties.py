@@ -38,11 +38,11 @@ class Penalty:
     drain: float = 60.0
 
 
-def delay(failures: float, first: float, most: float) -> float:
+def delay(failures: int, first: float, most: float) -> float:
     """Return the delay after ``failures``: ``first``, doubled by each, ``most`` at the most."""
     if failures <= 0:
         return 0.0
-    return min(first * math.pow(2.0, min(failures - 1, 32)), most)
+    return min(math.ldexp(first, min(failures - 1, 32)), most)
 
 
 def network(host: str) -> str:
@@ -70,20 +70,22 @@ class Counters:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def count(self, key: Hashable) -> float:
-        """Return what is left of a counter."""
-        value, since = self._counts.get(key, (0.0, 0.0))
-        return max(0.0, value - (self._seconds() - since) / self._drain)
+    def count(self, key: Hashable) -> int:
+        """Return what is left of a counter; a failure counts until it is drained in full."""
+        return math.ceil(self._left(key))
 
-    def add(self, key: Hashable, amount: float = 1.0) -> float:
-        """Add to a counter (or take from it) and return it."""
-        value = max(0.0, self.count(key) + amount)
+    def add(self, key: Hashable, amount: int = 1) -> None:
+        """Add to a counter, or take from it."""
+        value = max(0.0, self._left(key) + amount)
         self._counts.pop(key, None)
         if value:
             self._counts[key] = (value, self._seconds())
             while len(self._counts) > self._capacity:
                 self._counts.popitem(last=False)
-        return value
+
+    def _left(self, key: Hashable) -> float:
+        value, since = self._counts.get(key, (0.0, 0.0))
+        return max(0.0, value - (self._seconds() - since) / self._drain)
 
 
 class Penalties:

@@ -187,17 +187,14 @@ class Authentication:
         self.queue = CheckQueue(in_thread, waiting)
         self.realm = Realm(own=own_senders)
         self.portal = Portal(self.realm, [AllowAnonymousAccess()])
-        self.salts = next(
-            (IScramChecker(checker) for checker in checkers if IScramChecker.providedBy(checker)),
-            None,
-        )
+        self.salts = [IScramChecker(c) for c in checkers if IScramChecker.providedBy(c)][:1]
         self._cleartext = cleartext
         served: set[type[Interface]] = set()
         for interface in SERVED:
             serving = [c for c in checkers if interface in c.credentialInterfaces]
             if interface is IScramProof:
                 # The salt that was sent is one checker's, so the proof is its to check.
-                serving = [c for c in serving if c is self.salts]
+                serving = [c for c in serving if c in self.salts]
             if serving:
                 served.add(interface)
                 self.portal.registerChecker(ChainedChecker(interface, serving, self.queue, emit))
@@ -303,17 +300,15 @@ class LoginExchange:
 
     async def _salt(self) -> tuple[bytes, int]:
         """Return the user's salt and iterations."""
-        salts = self._authentication.salts
-        if salts is None:
-            raise self._unavailable("no checker knows salts")
+        authentication = self._authentication
         try:
-            return await self._authentication.queue.run(partial(salts.salt, self.user))
+            return await authentication.queue.run(partial(authentication.salts[0].salt, self.user))
         except CancelledError:
             raise
         except Busy as busy:
             raise self._unavailable(str(busy)) from None
         except Exception as error:
-            self._authentication.emit(Alert(f"no salt for a login: {where(error)}"))
+            authentication.emit(Alert(f"no salt for a login: {where(error)}"))
             raise self._unavailable("no salt") from None
 
     async def _check(self, given: Credentials) -> bytes | ISender:
