@@ -259,14 +259,17 @@ class Conversation:
         )
         return Reply(250, f"OK {envelope.id}", "2.0.0")
 
-    def drop_content(self, reply: Reply | None) -> None:
-        """The session refuses the content, or the client gave it up."""
+    def drop_content(self, fault: bytes = b"") -> None:
+        """Forget the content, which the session refused with ``fault`` or the client gave up."""
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.abort()
-        if reply is not None:
-            self._refuse("DATA", self._envelope.id if self._envelope else "", reply)
-        self.reset()
+        if fault and self._envelope is not None:
+            reply = fault.decode("ascii", "replace").partition("\r\n")[0]
+            self._intake.emit(
+                CommandRefused(self._peer.host or "local", "DATA", self._envelope.id, reply)
+            )
+        self._envelope = None
 
     def reset(self) -> None:
         """Forget the transaction."""

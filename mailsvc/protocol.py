@@ -243,7 +243,7 @@ class SMTPProtocol(Protocol):
             ContentEnded: lambda _: eager(conversation.end_content()),
         }, {
             ContentReceived: conversation.content,
-            ContentDropped: lambda dropped: conversation.drop_content(dropped.reply),
+            ContentDropped: lambda dropped: conversation.drop_content(dropped.fault),
             TransactionReset: lambda _: conversation.reset(),
             AuthenticationEnded: lambda _: conversation.forget_exchange(),
             TLSAsked: self._start_tls,
@@ -351,7 +351,7 @@ class SMTPProtocol(Protocol):
     def _broken(self, failure: Failure) -> None:
         self._rules.intake.emit(Broke("the SMTP session", failure.getTraceback()))
         if not self._closing:
-            self._conversation.drop_content(None)
+            self._conversation.drop_content()
             self._end(BROKEN)
 
     def _start_content(self, asked: ContentStarted) -> Answer:

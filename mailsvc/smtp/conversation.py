@@ -31,6 +31,7 @@ class Conversation:
     :ivar phase: what the octets on the wire are.
     :ivar state: how far the mail transaction is.
     :ivar recipients: accepted ones of this transaction.
+    :ivar commands: complete lines outside content, those of AUTH exchanges included.
     :ivar transactions: accepted MAIL commands of this connection.
     :ivar errors: bad commands since the last accepted message.
     :ivar failures: refused authentications.
@@ -52,6 +53,7 @@ class Conversation:
         "body",
         "ceiling",
         "chunk",
+        "commands",
         "content",
         "data",
         "errors",
@@ -79,6 +81,7 @@ class Conversation:
         self.phase = Phase.COMMAND
         self.state = State.START
         self.recipients = 0
+        self.commands = 0
         self.transactions = 0
         self.errors = 0
         self.failures = 0
@@ -154,7 +157,7 @@ class Conversation:
         """Let the owner forget the content, if there is one and it has not been told yet."""
         if self.content is not None and not self.content.dropped:
             self.content.dropped = True
-            self._events.append(ContentDropped())
+            self._events.append(ContentDropped(self.content.fault() or b""))
 
     def has_input(self) -> bool:
         """Say whether octets are held that were not read yet."""

@@ -110,7 +110,12 @@ class ContentEnded:
 
 @dataclass(frozen=True, slots=True)
 class ContentDropped:
-    """The content is refused or given up: abort what :class:`ContentStarted` began.  No answer."""
+    """The content is refused or given up: abort what :class:`ContentStarted` began.  No answer.
+
+    :ivar fault: the reply that refuses it, encoded; empty if the client gave it up.
+    """
+
+    fault: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class Session(Conversation):
     """One side of one SMTP or LMTP connection, from the greeting to STARTTLS or the end.
 
     The owner reads :attr:`helo`, :attr:`extended`, :attr:`secure`, :attr:`authenticated`,
-    :attr:`utf8` and :attr:`phase`, and calls the methods of this class; what the base class has is
+    :attr:`utf8`, :attr:`commands` and :attr:`phase`, and calls the methods of this class; what the base class has is
     for the commands.
     """
 
@@ -144,6 +144,7 @@ class Session(Conversation):
             self._keep(data[at:])
             return
         self.at = feed + 1
+        self.commands += 1
         line = data[at : feed + 1]
         overlong = self._overlong
         if self._line:
