@@ -28,8 +28,8 @@ class Session(Conversation):
     """One side of one SMTP or LMTP connection, from the greeting to STARTTLS or the end.
 
     The owner reads :attr:`helo`, :attr:`extended`, :attr:`secure`, :attr:`authenticated`,
-    :attr:`utf8`, :attr:`commands` and :attr:`phase`, and calls the methods of this class; what the base class has is
-    for the commands.
+    :attr:`utf8`, :attr:`commands` and :attr:`phase`, and calls the methods of this class; what the
+    base class has is for the commands.
     """
 
     __slots__ = ("_line", "_overlong")
