@@ -92,6 +92,8 @@ class Certificates:
             left = (certificate.not_after - now) / _DAY
             if left <= 0:
                 found.append(f"{certificate.file}: the certificate has expired")
+            elif left < 1:
+                found.append(f"{certificate.file}: the certificate expires within a day")
             elif left < days:
                 found.append(f"{certificate.file}: the certificate expires in {left:.0f} days")
             if certificate.not_before > now:
@@ -139,6 +141,9 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
             files = list(_files(path))
         except OSError as error:
             problems.append(f"{path}: {error.strerror or error}")
+            continue
+        except ConfigError as wrong:
+            problems += wrong.problems
             continue
         if not files:
             problems.append(f"{path}: holds no certificate")

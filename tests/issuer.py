@@ -74,12 +74,13 @@ class Issued:
 class Issuer:
     """A certificate authority."""
 
-    def __init__(self, name: str = "test authority") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, name: str = "test authority", key: Key | None = None) -> None:
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        self._hash = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         self.certificate = (
             self._builder(name_of(name), name_of(name), self._key, -1, 3650)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(self._key, self._hash)
         )
 
     @property
@@ -115,7 +116,7 @@ class Issuer:
         builder = self._builder(name_of(common), self.certificate.subject, key, start, end)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return Issued(builder.sign(self._key, hashes.SHA256()), key, self.certificate)
+        return Issued(builder.sign(self._key, self._hash), key, self.certificate)
 
     def host(self, *names: str, end: float = 90, key: Key | None = None) -> Issued:
         """Issue a certificate for host names."""
