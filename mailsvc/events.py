@@ -96,7 +96,7 @@ class CommandRefused(Event):
         """Return the line for people."""
         return (
             f"refused {self.command} {shown(self.subject)} client={shown(self.client)}:"
-            f" {shown(self.reply, 200)}"
+            f" {printable(self.reply, 200)}"
         )
 
 

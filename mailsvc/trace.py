@@ -6,7 +6,8 @@ with a dot, so they may stand before dot-stuffed content.
 
 from __future__ import annotations
 
-from email.utils import formatdate
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from functools import lru_cache
 
 from mailsvc.message import Address, Envelope
@@ -15,7 +16,7 @@ from mailsvc.message import Address, Envelope
 @lru_cache(maxsize=4)
 def _date(second: int) -> str:
     """Return the date in RFC 5322 form; within a second all messages share it."""
-    return formatdate(second)
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def literal(host: str) -> str:
