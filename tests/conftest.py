@@ -1,7 +1,8 @@
 """What all tests share: a test that needs a program says so, and CI has every program.
 
 ``@pytest.mark.needs("swaks")`` skips the test on a machine without swaks.  Under CI (the variable
-``CI`` is set) the same is a failure, so that no test is left out unseen.
+``CI`` is set) the same is a failure, so that no test is left out unseen.  A name that begins with a
+slash is a file, such as a library of another language.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import pytest
 def missing_programs(item: pytest.Item) -> list[str]:
     """Return the programs that ``item`` needs and this machine has not."""
     wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
-    return sorted({name for name in wanted if shutil.which(name) is None})
+    return sorted({name for name in wanted if not _is_there(name)})
+
+
+def _is_there(name: str) -> bool:
+    return os.path.exists(name) if name.startswith("/") else shutil.which(name) is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -32,7 +32,7 @@ def _name(text: str) -> x509.Name:
 def authority(directory: Path, *names: str) -> Authority:
     """Make an authority and a certificate for ``names`` (``localhost`` if there are none)."""
     now = datetime.datetime.now(datetime.UTC)
-    start, end = now - datetime.timedelta(days=1), now + datetime.timedelta(days=30)
+    start, end = now - datetime.timedelta(days=1), now + datetime.timedelta(days=90)
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root = (
         x509.CertificateBuilder()

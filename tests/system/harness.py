@@ -243,6 +243,7 @@ class SystemTestCase(SynchronousTestCase):
         stdin: str | bytes = b"",
         status: int | None = 0,
         environment: dict[str, str] | None = None,
+        deadline: float = DEADLINE,
     ) -> str:
         """Run a program in the test's directory and return what it printed, both streams.
 
@@ -255,7 +256,7 @@ class SystemTestCase(SynchronousTestCase):
             input=stdin.encode("utf-8") if isinstance(stdin, str) else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=DEADLINE,
+            timeout=deadline,
             check=False,
         )
         printed = done.stdout.decode("utf-8", "backslashreplace")

@@ -7,13 +7,12 @@ import ssl
 
 import pytest
 
-from tests.system import configurations, mails
-from tests.system.authority import authority
+from tests.system import mails
 from tests.system.harness import SystemTestCase
+from tests.system.secure import PASSWORD, USER, SecureTestCase
 
 MAIL = mails.dots_and_blanks()
 FILED = MAIL.replace(b"\r\n", b"\n")
-USER, PASSWORD = "alice", "correct horse 7+"
 ENVELOPE = ("ann@sender.example", "bob@example.com")
 
 
@@ -79,36 +78,8 @@ class PlainTests(SystemTestCase):
         self.arrived()
 
 
-class SecureTests(SystemTestCase):
+class SecureTests(SecureTestCase):
     """STARTTLS and implicit TLS, checked against an authority, and AUTH behind them."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.authority = authority(self.directory / "tls")
-        self.trust = str(self.authority.trust)
-        text = f"""
-[tls]
-certificates = "{self.authority.identity}"
-
-[auth]
-users = "{self.directory}/users"
-"""
-        text = (
-            configurations.maildir(
-                self.directory,
-                configurations.listener("mx", "starttls"),
-                configurations.listener("submission", "starttls"),
-                configurations.listener("submission", "implicit"),
-            )
-            + text
-        )
-        configuration = self.write("mailsvc.toml", text)
-        self.mailsvc(
-            *("passwd", "--config", str(configuration), "add", USER),
-            stdin=f"{PASSWORD}\n{PASSWORD}\n",
-        )
-        self.running = self.server("--config", str(configuration)).start(listeners=3)
-        self.mx, self.submission, self.implicit = self.running.ports()
 
     def arrived(self, keyword: bytes) -> None:
         """Check the mail, and how it was handed in (RFC 3848)."""

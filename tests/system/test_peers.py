@@ -1,0 +1,288 @@
+"""Other mail software hands mail in: libraries of other languages, and whole mail servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.system import mails
+from tests.system.harness import until
+from tests.system.secure import PASSWORD, USER, SecureTestCase
+
+SENDER, RECIPIENT = "ann@sender.example", "bob@example.com"
+
+#: Where Debian puts its libraries.
+NODE_PATH, PERL_PATH = "/usr/share/nodejs", "/usr/share/perl5"
+
+NODEMAILER = """
+const nodemailer = require('nodemailer');
+const fs = require('fs');
+const [port, secure, trust, user, pass] = process.argv.slice(2);
+const transport = nodemailer.createTransport({
+  host: 'localhost', port: Number(port), secure: secure === 'implicit',
+  requireTLS: secure === 'starttls', tls: { ca: fs.readFileSync(trust) },
+  auth: user ? { user, pass } : undefined,
+});
+const mail = {
+  from: 'ann@sender.example', to: 'bob@example.com', subject: 'From Node: Grüße',
+  text: 'plain\\n.\\nend', html: '<p>html</p>',
+  attachments: [{ filename: 'a.bin', content: Buffer.alloc(100000, 7) }],
+};
+transport.sendMail(mail).then(
+  (sent) => { console.log(sent.response); },
+  (error) => { console.error(error); process.exit(1); });
+"""
+
+NET_SMTP = r"""
+use strict; use warnings; use Net::SMTP;
+my ($port, $secure, $trust, $user, $pass) = @ARGV;
+my %tls = (SSL_ca_file => $trust, SSL_verifycn_name => 'localhost');
+my $smtp = Net::SMTP->new('localhost', Port => $port, Timeout => 60,
+    $secure eq 'implicit' ? (SSL => 1, %tls) : ()) or die "connect: $@";
+if ($secure eq 'starttls') { $smtp->starttls(%tls) or die 'starttls: ' . $smtp->message; }
+if ($user) { $smtp->auth($user, $pass) or die 'auth: ' . $smtp->message; }
+$smtp->mail('ann@sender.example') or die $smtp->message;
+$smtp->to('bob@example.com') or die $smtp->message;
+$smtp->data("Subject: From Perl\n\nplain\n.\n..\nend\n") or die $smtp->message;
+$smtp->quit;
+"""
+
+
+class LibraryTests(SecureTestCase):
+    """Libraries: plain, STARTTLS and implicit TLS, and logged in."""
+
+    def variants(self) -> list[list[str]]:
+        return [
+            [str(self.mx), "none", self.trust],
+            [str(self.mx), "starttls", self.trust],
+            [str(self.submission), "starttls", self.trust, USER, PASSWORD],
+            [str(self.implicit), "implicit", self.trust, USER, PASSWORD],
+        ]
+
+    @pytest.mark.needs("node", f"{NODE_PATH}/nodemailer")
+    def test_nodemailer(self) -> None:
+        program = self.write("send.js", NODEMAILER)
+        for variant in self.variants():
+            self.run_program("node", str(program), *variant, environment={"NODE_PATH": NODE_PATH})
+        for filed in self.in_maildir(4):
+            self.assertIn(b"\nplain\n.\nend\n", filed)
+
+    @pytest.mark.needs("perl", f"{PERL_PATH}/IO/Socket/SSL.pm", f"{PERL_PATH}/Authen/SASL.pm")
+    def test_net_smtp(self) -> None:
+        program = self.write("send.pl", NET_SMTP)
+        for variant in self.variants():
+            self.run_program("perl", str(program), *variant)
+        for filed in self.in_maildir(4):
+            self.assertTrue(filed.endswith(b"Subject: From Perl\n\nplain\n.\n..\nend\n"), filed)
+
+
+POSTFIX_MAIN = """
+compatibility_level = 3.6
+queue_directory = {home}/queue
+data_directory = {home}/data
+maillog_file = /var/log/{log}
+maillog_file_prefixes = /var/log
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+myhostname = relay.example
+mydestination =
+alias_maps =
+local_recipient_maps =
+smtp_host_lookup = native
+relayhost = [localhost]:{port}
+smtp_tls_security_level = secure
+smtp_tls_secure_cert_match = nexthop
+smtp_tls_CAfile = {home}/authority.pem
+smtp_sasl_auth_enable = {auth}
+smtp_sasl_password_maps = texthash:{home}/passwords
+smtp_sasl_security_options = noanonymous
+"""
+
+POSTFIX_MASTER = """
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+EXIM = """
+primary_hostname = relay.example
+exim_user = {user}
+exim_group = {group}
+spool_directory = {home}/spool
+log_file_path = {home}/log/%s
+never_users =
+keep_environment =
+begin routers
+all:
+  driver = manualroute
+  transport = out
+  route_list = * localhost::{port} byname
+  self = send
+begin transports
+out:
+  driver = smtp
+  allow_localhost
+  hosts_require_tls = *
+  hosts_require_auth = {auth}
+  hosts_try_chunking = {chunking}
+  tls_verify_certificates = {home}/authority.pem
+  tls_verify_hosts = *
+  tls_verify_cert_hostnames = localhost
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  client_send = ^{name}^{password}
+"""
+
+
+@pytest.mark.proof
+class RelayTests(SecureTestCase):
+    """Real mail servers, as root, in a directory that their own users may enter."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if os.geteuid() != 0:
+            pytest.skip("needs root, as a mail server does")
+        self.home = Path(tempfile.mkdtemp(prefix="mailsvc-relay-"))
+        self.addCleanup(shutil.rmtree, self.home)
+        self.home.chmod(0o755)
+        shutil.copy(self.trust, self.home / "authority.pem")
+        (self.home / "authority.pem").chmod(0o644)
+
+    def user(self, name: str) -> pwd.struct_passwd:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            self.run_program("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
+            return pwd.getpwnam(name)
+
+    def check(self, keyword: bytes, *sent: bytes) -> None:
+        """What arrived has the bodies that were sent, behind the relay's header."""
+        filed = self.in_maildir(len(sent))
+        self.assertEqual(
+            sorted(content.split(b"\n\n", 1)[1] for content in filed),
+            sorted(content.replace(b"\r\n", b"\n").split(b"\n\n", 1)[1] for content in sent),
+        )
+        for content in filed:
+            self.assertIn(b" with %s" % keyword, content)
+            self.assertTrue(content.startswith(b"Return-Path: <%s>\n" % SENDER.encode()))
+
+    def postfix(self, port: int, auth: str, keyword: bytes) -> None:
+        owner = self.user("postfix")
+        etc = self.home / "etc"
+        etc.mkdir()
+        for name in ("queue", "data"):
+            (self.home / name).mkdir()
+        os.chown(self.home / "data", owner.pw_uid, owner.pw_gid)
+        log = f"{self.home.name}.log"
+        self.addCleanup(Path("/var/log", log).unlink, missing_ok=True)
+        (etc / "main.cf").write_text(
+            POSTFIX_MAIN.format(home=self.home, port=port, auth=auth, log=log), "utf-8"
+        )
+        (etc / "master.cf").write_text(POSTFIX_MASTER.lstrip(), "utf-8")
+        (self.home / "passwords").write_text(f"[localhost]:{port} {USER}:{PASSWORD}\n", "utf-8")
+        self.run_program("postfix", "-c", str(etc), "start")
+        self.addCleanup(self.run_program, "postfix", "-c", str(etc), "abort", status=None)
+        sent = (mails.eight_bit(), mails.dots_and_blanks(), mails.multipart())
+        for content in sent:
+            self.run_program(
+                *("sendmail", "-C", str(etc), "-i", "-f", SENDER, RECIPIENT),
+                stdin=content.replace(b"\r\n", b"\n"),
+            )
+        self.check(keyword, *sent)
+        # An empty queue: Postfix, too, holds that everything was handed over.
+        until(
+            lambda: "queue is empty" in self.run_program("mailq", "-C", str(etc)), "an empty queue"
+        )
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_to_the_mx(self) -> None:
+        self.postfix(self.mx, "no", b"ESMTPS ")
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_logged_in(self) -> None:
+        self.postfix(self.submission, "yes", b"ESMTPSA")
+
+    def exim(self, port: int, auth: str, chunking: str, keyword: bytes) -> None:
+        owner = self.user("Debian-exim")
+        for name in ("spool", "log"):
+            (self.home / name).mkdir()
+            os.chown(self.home / name, owner.pw_uid, owner.pw_gid)
+        configuration = self.home / "exim.conf"
+        configuration.write_text(
+            EXIM.format(
+                home=self.home,
+                port=port,
+                auth=auth,
+                chunking=chunking,
+                user=owner.pw_name,
+                group=owner.pw_gid,
+                name=USER,
+                password=PASSWORD,
+            ),
+            "utf-8",
+        )
+        configuration.chmod(0o644)
+        sent = (mails.eight_bit(), mails.dots_and_blanks(), mails.multipart())
+        for content in sent:
+            self.run_program(
+                *("exim4", "-C", str(configuration), "-odf", "-oi", "-f", SENDER, RECIPIENT),
+                stdin=content.replace(b"\r\n", b"\n"),
+            )
+        self.check(keyword, *sent)
+        self.assertEqual(self.run_program("exim4", "-C", str(configuration), "-bpc").strip(), "0")
+
+    @pytest.mark.needs("exim4")
+    def test_exim_to_the_mx_with_chunking(self) -> None:
+        self.exim(self.mx, ":", "*", b"ESMTPS ")
+
+    @pytest.mark.needs("exim4")
+    def test_exim_logged_in_without_chunking(self) -> None:
+        self.exim(self.submission, "*", ":", b"ESMTPSA")
+
+
+@pytest.mark.proof
+@pytest.mark.needs("testssl")
+class TLSScanTests(SecureTestCase):
+    """testssl.sh looks at the STARTTLS port."""
+
+    def test_nothing_above_low(self) -> None:
+        report = self.directory / "testssl.json"
+        self.run_program(
+            *("testssl", "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "min"),
+            *("--starttls", "smtp", "--add-ca", self.trust, "--jsonfile", str(report)),
+            *("--protocols", "--standard", "--fs", "--server-preference", "--vulnerable"),
+            f"localhost:{self.mx}",
+            status=None,
+            environment={"TERM": "dumb"},
+            deadline=600.0,
+        )
+        findings = json.loads(report.read_text("utf-8"))
+        self.assertIn("OK", {finding["severity"] for finding in findings})
+        self.assertIn("TLS1_3", {finding["id"] for finding in findings})
+        grave = [
+            f"{finding['id']}: {finding['severity']}: {finding['finding']}"
+            for finding in findings
+            if finding["severity"] in ("MEDIUM", "HIGH", "CRITICAL", "FATAL")
+        ]
+        self.assertEqual(grave, [])
