@@ -231,7 +231,7 @@ class _Reading:
 
     def _destinations(self, data: Mapping[str, object]) -> dict[str, Destination]:
         tables = data.get("destination", {})
-        if not isinstance(tables, dict) or "kind" in tables:
+        if not isinstance(tables, dict) or _is_destination(tables):
             self.fault("destination", "", "each destination has a name: write [destination.NAME]")
             return {}
         found = {}
@@ -337,7 +337,12 @@ def rule_of(keys: RouteKeys, place: str) -> Rule:
 def _names(data: Mapping[str, object]) -> tuple[str, ...]:
     """Return the names of all destinations, those with a problem of their own included."""
     tables = data.get("destination")
-    return tuple(tables) if isinstance(tables, dict) else ()
+    return tuple(tables) if isinstance(tables, dict) and not _is_destination(tables) else ()
+
+
+def _is_destination(tables: Mapping[str, object]) -> bool:
+    """Say whether somebody wrote ``[destination]`` in place of ``[destination.NAME]``."""
+    return isinstance(tables.get("kind"), str)
 
 
 def _unknown_at_top(key: str) -> str:

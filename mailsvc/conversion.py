@@ -21,6 +21,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 _CHOICE = re.compile(r"Invalid enum value (.+)")
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+)`")
 _BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=|>|<) (\S+)")
+_LENGTH = re.compile(r"Expected `\w+` of length (>=|<=|==) (\d+)")
 _OWN_KEY = re.compile(r"([a-z_]+): (.+)", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
 
@@ -35,7 +36,7 @@ _TYPES = {
     "date": "a date",
     "time": "a time of day",
 }
-_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than", "==": "exactly"}
 
 
 class Fault(Exception):
@@ -86,6 +87,8 @@ def fault_of(error: msgspec.ValidationError, struct: type) -> Fault:
         return Fault(key, f"{inner}must be {_kinds(found[1])}, not {_kinds(found[2])}")
     if found := _BOUND.fullmatch(text):
         return Fault(key, f"{inner}must be {_BOUNDS[found[1]]} {found[2]}")
+    if found := _LENGTH.fullmatch(text):
+        return Fault(key, f"{inner}its length must be {_BOUNDS[found[1]]} {found[2]}")
     own = _OWN_KEY.fullmatch(text)
     if own is not None and own[1] in keys_of(struct) and not key:
         return Fault(own[1], own[2])

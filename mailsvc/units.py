@@ -93,7 +93,7 @@ def parse_rate(value: object) -> float:
     if rest or seconds is None:
         raise ValueError(f"not a rate; {example}")
     if not number:
-        raise ValueError("a rate of 0 lets nothing through; leave the key out for no limit")
+        raise ValueError("a rate of 0 lets nothing through")
     return number / seconds
 
 
