@@ -172,10 +172,22 @@ class Server:
         self.signal(signal.SIGKILL)
         self.join()
 
-    def stop(self) -> int:
-        """End it in good order and return its exit status."""
+    def stop(self) -> None:
+        """End it in good order.
+
+        :raises AssertionError: it ended otherwise.
+        """
         self.signal(signal.SIGTERM)
-        return self.join()
+        self.has_stopped()
+
+    def has_stopped(self) -> None:
+        """Wait for the end that SIGTERM brings about: twistd says so, then lets itself be killed.
+
+        :raises AssertionError: it ended otherwise.
+        """
+        status = self.join()
+        if status != -signal.SIGTERM or "Server Shut Down" not in self.output:
+            raise AssertionError(f"it ended with {status}:\n{self.output}")
 
     def close(self) -> None:
         """Make sure that nothing of it is left, whatever the test did."""
