@@ -19,6 +19,8 @@ import twisted.plugins
 from mailsvc.events import printable
 from mailsvc.interfaces import IDelivererFactory
 
+_OURS = "twisted.plugins.mailsvc_deliverers"
+
 
 @dataclass(frozen=True, slots=True)
 class PluginProblem:
@@ -53,7 +55,9 @@ def installed(package: ModuleType = twisted.plugins) -> Installed:
     """
     kinds: dict[str, IDelivererFactory] = {}
     problems: list[PluginProblem] = []
-    for factory in getPlugins(IDelivererFactory, package):
+    # A kind of ours stays ours, whatever else is installed and in whatever order.
+    factories = sorted(getPlugins(IDelivererFactory, package), key=_is_foreign)
+    for factory in factories:
         module = type(factory).__module__
         cause = _unusable(factory)
         if not cause and factory.kind in kinds:
@@ -65,6 +69,11 @@ def installed(package: ModuleType = twisted.plugins) -> Installed:
             kinds[factory.kind] = factory
     problems.extend(_not_imported(package))
     return Installed(dict(sorted(kinds.items())), tuple(problems))
+
+
+def _is_foreign(factory: IDelivererFactory) -> bool:
+    module: str = type(factory).__module__
+    return module != _OURS
 
 
 def _unusable(factory: IDelivererFactory) -> str:
