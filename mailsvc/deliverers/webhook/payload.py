@@ -56,6 +56,9 @@ class FormatOptions:
     :ivar raw: the operator wants the whole mail in the payload too, where the format has a place
         for it (Postmark's ``RawEmail``, SendGrid's ``email``).
     :ivar secrets: the destination's secrets, the one to use first (Mailgun's signing key).
+    :ivar attachment_url: returns a signed URL that expires for an attachment of a delivery, by its
+        place in the parsed mail, or for the whole mail (None); or None if there can be none, and
+        the octets go into the payload.
     """
 
     url: str
@@ -64,6 +67,13 @@ class FormatOptions:
     inline_limit: int
     raw: bool = False
     secrets: tuple[Secret, ...] = ()
+    attachment_url: Callable[[Delivery, int | None], str | None] | None = None
+
+    def url_of(self, delivery: Delivery, index: int | None, size: int) -> str | None:
+        """Return the URL to send in place of ``size`` octets, or None to send them."""
+        if size <= self.inline_limit or self.attachment_url is None:
+            return None
+        return self.attachment_url(delivery, index)
 
 
 class Format(Protocol):

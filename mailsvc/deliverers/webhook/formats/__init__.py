@@ -6,11 +6,12 @@ of its own, and name it in :data:`FORMATS`.
 
 from __future__ import annotations
 
+from mailsvc.deliverers.webhook.formats.mailsvc import Mailsvc
 from mailsvc.deliverers.webhook.formats.raw import Raw
 from mailsvc.deliverers.webhook.payload import Format, FormatOptions, Payload, Stream
 
 __all__ = ["FORMATS", "Format", "FormatOptions", "Payload", "Stream"]
 
-_ALL: tuple[Format, ...] = (Raw(),)
+_ALL: tuple[Format, ...] = (Mailsvc(), Raw())
 
 FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
