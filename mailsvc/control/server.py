@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import socket
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
@@ -196,18 +197,16 @@ class Control:
         self._door = None
         for connection in tuple(self._factory.connections):
             connection.close()
-        try:
+        with suppress(OSError):
             os.unlink(self._path)
-        except FileNotFoundError:
-            pass
 
 
 def _listen(directory: str, name: str) -> socket.socket:
     """Return a listening socket that appears under its name complete: listening, and 0600."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    temporary = f".{name}"
     try:
         listening.setblocking(False)
-        temporary = f".{name}"
         with wire.address_of(directory, temporary) as address:
             listening.bind(address)
             os.chmod(address, 0o600)
@@ -215,6 +214,8 @@ def _listen(directory: str, name: str) -> socket.socket:
         os.rename(os.path.join(directory, temporary), os.path.join(directory, name))
     except BaseException:
         listening.close()
+        with suppress(OSError):
+            os.unlink(os.path.join(directory, temporary))
         raise
     return listening
 
@@ -229,9 +230,7 @@ def _sweep(directory: str) -> None:
                 with wire.address_of(directory, name) as address:
                     probe.connect(address)
             except ConnectionRefusedError:
-                try:
+                with suppress(OSError):
                     os.unlink(path)
-                except FileNotFoundError:
-                    pass
             except OSError:
                 pass
