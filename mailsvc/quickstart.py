@@ -32,6 +32,7 @@ def quick(
     *,
     listen: Sequence[str] = (),
     webhook: str = "",
+    secret_file: str = "",
     maildir: str = "",
     to: Sequence[str] = (),
     spool: str = "",
@@ -43,6 +44,7 @@ def quick(
     :param listen: endpoint strings (default: port 2525 of this machine, for this machine).
     :param webhook: a URL that gets each mail.  If its host is this machine, or an address, then
         mail may go there because it was asked for, whatever the egress guard refuses otherwise.
+    :param secret_file: holds the secret that signs the webhook's requests; empty: none does.
     :param maildir: where mail is filed (default: ``./maildir``, unless there is a webhook).
     :param to: patterns of the addresses that are accepted (default: all).
     :param auth: strcred descriptions; with one, senders must log in.
@@ -69,7 +71,7 @@ def quick(
             "--auth: passwords need TLS, and TLS a configuration file;"
             " without one, --listen must name a loopback address"
         )
-    destinations = _destinations(kinds, webhook, maildir)
+    destinations = _destinations(kinds, webhook, secret_file, maildir)
     deliver = tuple(destinations)
     return Settings(
         hostname=hostname or "localhost",
@@ -89,7 +91,7 @@ def quick(
 
 
 def _destinations(
-    kinds: Mapping[str, IDelivererFactory], webhook: str, maildir: str
+    kinds: Mapping[str, IDelivererFactory], webhook: str, secret_file: str, maildir: str
 ) -> dict[str, Destination]:
     tables: dict[str, dict[str, object]] = {}
     if webhook:
@@ -97,6 +99,7 @@ def _destinations(
             "kind": "webhook",
             "url": webhook,
             "allow_networks": _asked_for(webhook),
+            "secret_file": secret_file,
         }
     if maildir or not webhook:
         tables["maildir"] = {"kind": "maildir", "path": maildir or DEFAULT_MAILDIR}

@@ -11,15 +11,18 @@ from random import SystemRandom
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 
 from mailsvc.composition import Composition, Machine, Threads, compose, within
-from mailsvc.control import Control
+from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
 from mailsvc.events import Alert, Broke, Emit, Notice
@@ -111,7 +114,7 @@ class MailService(MultiService):
         broken: Sequence[object] = (),
         observer: ILogObserver | None = None,
     ) -> None:
-        super().__init__()
+        MultiService.__init__(self)
         self.machine = machine
         self.composition = composition
         self.bound: list[Bound] = []
@@ -136,12 +139,12 @@ class MailService(MultiService):
         """Take the application's log over, if an observer was given."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
+        MultiService.setServiceParent(self, parent)
 
     def privilegedStartService(self) -> None:
         """Bind the listeners, still with the privileges that low ports need."""
         os.umask(_UMASK)
-        super().privilegedStartService()
+        MultiService.privilegedStartService(self)
         try:
             self.bound = self._bind(self.composition, self.composition.settings.listeners)
         except ConfigError as error:
@@ -150,7 +153,7 @@ class MailService(MultiService):
 
     def startService(self) -> None:
         """Open the spool; then accept, deliver, and say so."""
-        super().startService()
+        MultiService.startService(self)
         Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
@@ -203,7 +206,12 @@ class MailService(MultiService):
         bound, self.bound = self.bound, []
         await gatherResults([_closed(each.port) for each in bound])
         waiting = gatherResults([each.factory.stop() for each in bound])
-        giving_up = reactor.callLater(timeout, lambda: [each.factory.abort() for each in bound])
+
+        def give_up() -> None:
+            for each in bound:
+                each.factory.abort()
+
+        giving_up = reactor.callLater(timeout, give_up)
         began = reactor.seconds()
         await waiting
         if giving_up.active():
@@ -218,7 +226,7 @@ class MailService(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Stop to accept, let what is under way finish up to a limit, leave the rest spooled."""
         return gatherResults(
-            [super().stopService() or _done(), Deferred.fromCoroutine(self._stop())]
+            [MultiService.stopService(self) or _done(), Deferred.fromCoroutine(self._stop())]
         )
 
     # Listeners.
@@ -243,11 +251,11 @@ class MailService(MultiService):
                 endpoint.listen(factory).addBoth(results.append)
             except Exception as error:
                 results.append(error)
-            port = results[0] if results else None
-            if not IListeningPort.providedBy(port):
+            port: Any = results[0] if results else None
+            if isinstance(port, (Failure, Exception)):
                 for each in bound:
                     each.port.stopListening()
-                cause = getattr(port, "value", port)
+                cause = port.value if isinstance(port, Failure) else port
                 raise ConfigError(f"cannot listen on {listener.endpoint}: {_cause(cause)}")
             port.stopReading()
             bound.append(Bound(listener, factory, port))
@@ -313,7 +321,7 @@ class MailService(MultiService):
         before = self.composition.settings
         self.composition = composition
         self.admission.change(composition.admission, within(composition.settings.limits.exempt))
-        self.spool.limits = spool_limits(composition.settings)
+        self.spool.change_limits(spool_limits(composition.settings))
         self.dispatcher.replace(composition.destinations)
         kept = []
         for listener in listeners:
@@ -367,8 +375,8 @@ def _place(destination: Destination) -> str:
 def _try_line(bound: Sequence[Bound], settings: Settings) -> str:
     """Return a command that sends a mail to the first listener that takes one as it is."""
     for each in bound:
-        address: Any = each.port.getHost()
-        if each.listener.role == "mx" and getattr(address, "host", ""):
+        address = each.port.getHost()
+        if each.listener.role == "mx" and isinstance(address, (IPv4Address, IPv6Address)):
             host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
             scheme = "smtps" if each.listener.tls == "implicit" else "smtp"
             return (
@@ -380,8 +388,8 @@ def _try_line(bound: Sequence[Bound], settings: Settings) -> str:
 
 
 def _cause(error: object) -> str:
-    inner = getattr(error, "socketError", error)
-    return getattr(inner, "strerror", None) or str(inner)
+    inner = error.socketError if isinstance(error, CannotListenError) else error
+    return inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
 
 
 def _closed(port: IListeningPort) -> Deferred[Any]:

@@ -43,7 +43,7 @@ class Options(usage.Options):
     optFlags = [["log-json", None, "Log JSON lines instead of text."]]
 
     def __init__(self) -> None:
-        super().__init__()
+        usage.Options.__init__(self)
         self["listen"] = []
         self["to"] = []
         self["auth"] = []

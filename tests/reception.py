@@ -146,7 +146,9 @@ class Reception:
         self.gone = 0
         self.transport = StringTransport()
         self.protocol = SMTPProtocol(self.rules, host, implicit=False, gone=self._gone)
-        self.protocol.makeConnection(self.transport)
+        self.protocol.transport = self.transport
+        self.protocol.connected = 1
+        self.protocol.connectionMade()
 
     def _wake(self, names: Iterable[str]) -> None:
         self.woken += sorted(names)
@@ -156,7 +158,7 @@ class Reception:
 
     def read(self) -> list[str]:
         """Return the lines that were answered since the last call."""
-        octets = self.transport.value()
+        octets: bytes = self.transport.value()
         self.transport.clear()
         return octets.decode().split("\r\n")[:-1]
 

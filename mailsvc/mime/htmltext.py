@@ -56,6 +56,23 @@ def html_to_text(html: str, limit: int = 1024 * 1024) -> str:
     return page.text()
 
 
+#: How mail programs mark the quoted history of a page.
+_QUOTATION = re.compile(
+    r"<blockquote\b|<(?:div|span)\b[^<>]{0,200}?\b(?:gmail_quote|gmail_extra|moz-cite-prefix"
+    r"|yahoo_quoted|divRplyFwdMsg|appendonsend|OLK_SRC_BODY_SECTION|protonmail_quote)\b",
+    re.IGNORECASE,
+)
+
+
+def html_without_quotation(html: str) -> str:
+    """Return a page up to its quoted history; all of it if nothing to read stands before that."""
+    found = _QUOTATION.search(html)
+    if found is None:
+        return html
+    before = html[: found.start()]
+    return before if html_to_text(before) else html
+
+
 class _Text:
     """Lines as they come out of a page."""
 

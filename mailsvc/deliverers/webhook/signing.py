@@ -8,7 +8,6 @@ new one while keys are rotated.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import mmap
@@ -129,7 +128,7 @@ def keys(secrets: Sequence[Secret]) -> tuple[Key, ...]:
 def _decoded(text: str, prefix: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ConfigError(f"what follows {prefix} in a secret is not base64") from None
 
 

@@ -47,9 +47,13 @@ def attached(field: str, attachment: Attachment) -> File:
     return File(field, attachment.filename or field, content_type, attachment.content)
 
 
-def form(pairs: Pairs, files: Sequence[File] = ()) -> Payload:
-    """Return a form: multipart/form-data with files or with much text, urlencoded otherwise."""
-    if not files and sum(len(value) for _, value in pairs) <= _URLENCODED:
+def form(pairs: Pairs, files: Sequence[File] = (), *, urlencoded: bool = True) -> Payload:
+    """Return a form.
+
+    :param urlencoded: whether one without files and without much text is urlencoded; all others are
+        multipart/form-data.
+    """
+    if urlencoded and not files and sum(len(value) for _, value in pairs) <= _URLENCODED:
         return Payload("application/x-www-form-urlencoded", urlencode(pairs).encode("ascii"))
     boundary = new_boundary()
     pieces = [_part(boundary, name, value) for name, value in pairs]

@@ -1,0 +1,111 @@
+"""The ``postmark`` format: JSON as Postmark's inbound webhook sends it."""
+
+from __future__ import annotations
+
+import uuid
+from base64 import b64encode
+from collections.abc import Sequence
+
+import msgspec
+
+from mailsvc.deliverers.webhook.formats import words
+from mailsvc.deliverers.webhook.payload import FormatOptions, Payload
+from mailsvc.interfaces import IContent
+from mailsvc.message import Delivery
+from mailsvc.parsed import Attachment, Mailbox, ParsedMail
+
+#: The name space of this service's deliveries, for ids that stay the same on every attempt.
+_DELIVERIES = uuid.UUID("0b6e1f4e-6c1d-4c43-9f5e-0d1f6c1f8a55")
+
+#: Header fields that Postmark gives as fields of their own, and those of a body it has decoded.
+_APART = frozenset(
+    {
+        "bcc",
+        "cc",
+        "content-transfer-encoding",
+        "content-type",
+        "date",
+        "from",
+        "reply-to",
+        "return-path",
+        "subject",
+        "to",
+    }
+)
+
+
+class Postmark:
+    """``RawEmail`` is filled if the operator wants it (Rails needs it) or nothing was parsed."""
+
+    name = "postmark"
+    wants_mail = True
+
+    def payload(
+        self,
+        delivery: Delivery,
+        content: IContent,
+        mail: ParsedMail | None,
+        options: FormatOptions,
+    ) -> Payload:
+        """Return the JSON object."""
+        mail = mail or ParsedMail()
+        sender = (mail.sender or (Mailbox("", words.sender(delivery)),))[0]
+        recipient = words.recipient(delivery)
+        bcc = mail.bcc
+        if recipient.lower() not in {box.address.lower() for box in mail.to + mail.cc + bcc}:
+            # Where the header does not name the recipient, it was a blind copy.
+            bcc = (*bcc, Mailbox("", recipient))
+        fields: dict[str, object] = {
+            "From": sender.address,
+            "FromName": sender.name,
+            "FromFull": _full(sender),
+            "To": words.mailboxes(mail.to),
+            "ToFull": [_full(box) for box in mail.to],
+            "Cc": words.mailboxes(mail.cc),
+            "CcFull": [_full(box) for box in mail.cc],
+            "Bcc": words.mailboxes(bcc),
+            "BccFull": [_full(box) for box in bcc],
+            "OriginalRecipient": recipient,
+            "ReplyTo": words.mailboxes(mail.reply_to),
+            "Subject": mail.subject,
+            "Date": words.field(mail, "date"),
+            "MailboxHash": words.valid(delivery.recipient.route.tag) or _hash(recipient),
+            "MessageID": str(uuid.uuid5(_DELIVERIES, delivery.id)),
+            "MessageStream": "inbound",
+            "Tag": "",
+            "TextBody": mail.text,
+            "HtmlBody": mail.html,
+            "StrippedTextReply": mail.reply,
+            "Headers": _headers(words.sender(delivery), mail.headers),
+            "Attachments": [_attached(attachment) for attachment in mail.attachments],
+        }
+        if options.raw or words.unparsed(mail):
+            fields["RawEmail"] = words.octets(content).decode("utf-8", "replace")
+        return Payload("application/json; charset=utf-8", msgspec.json.encode(fields))
+
+
+def _hash(address: str) -> str:
+    """Return what stands between plus sign and at sign."""
+    return address.rpartition("@")[0].partition("+")[2]
+
+
+def _full(box: Mailbox) -> dict[str, str]:
+    return {"Email": box.address, "Name": box.name, "MailboxHash": _hash(box.address)}
+
+
+def _headers(sender: str, headers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    kept = [(name, value) for name, value in headers if name.lower() not in _APART]
+    # Whoever reads the envelope's sender looks for it here, and only in the first place.
+    return [
+        {"Name": name, "Value": value} for name, value in [("Return-Path", f"<{sender}>"), *kept]
+    ]
+
+
+def _attached(attachment: Attachment) -> dict[str, object]:
+    return {
+        "Name": attachment.filename,
+        "Content": b64encode(attachment.content).decode("ascii"),
+        "ContentType": attachment.content_type,
+        "ContentLength": len(attachment.content),
+        "ContentID": attachment.content_id,
+    }

@@ -1,0 +1,293 @@
+"""What this process holds of the queue: fresh deliveries, and claims with their leases.
+
+For the reactor's thread alone.  The rows know which process holds a delivery, and under which
+token; when a lease ends is known here only, for the rows give up a process that dies as a whole.
+So the common path, a new mail that is delivered at once, costs one commit to accept and one to
+record, and no search between them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from mailsvc.interfaces import Claim
+from mailsvc.message import Delivery
+from mailsvc.spool.extent import Stored
+from mailsvc.spool.rows import Held
+
+#: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
+FRESH = 1024
+#: Seconds that a delivery stays fresh; then it is queued, where another process finds it as well.
+FRESH_SECONDS = 30.0
+#: Seconds for which it is believed that no other process queued anything.
+_BELIEVED = 1.0
+#: Of so many claims, or of so many deliveries claimed, one is of the oldest that wait.
+_OLD = 4
+
+
+class Lease:
+    """A claim that is alive."""
+
+    __slots__ = ("expires_at", "held", "message_id")
+
+    def __init__(self, held: Held, message_id: str, expires_at: float) -> None:
+        self.held = held
+        self.message_id = message_id
+        self.expires_at = expires_at
+
+
+class Fresh:
+    """A delivery that this process accepted and has not claimed yet."""
+
+    __slots__ = ("delivery", "held", "since")
+
+    def __init__(self, held: Held, delivery: Delivery, since: float) -> None:
+        self.held = held
+        self.delivery = delivery
+        self.since = since
+
+
+class _Queue:
+    """One destination."""
+
+    __slots__ = ("accepting", "believed_until", "due", "fresh", "paused", "turn")
+
+    def __init__(self) -> None:
+        self.fresh: deque[Fresh] = deque()
+        #: Deliveries on their way into the rows that will be fresh.
+        self.accepting = 0
+        self.paused: str | None = None
+        #: When the first delivery that waits in the rows is due, as far as known, and how long
+        #: that may be believed.
+        self.due: float | None = None
+        self.believed_until = 0.0
+        self.turn = 0
+
+
+class Claims:
+    """Fresh deliveries by destination, leases by token, and the contents that these need."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._queues: dict[str, _Queue] = {}
+        self._leases: dict[int, Lease] = {}
+        self._expiry: list[tuple[float, int]] = []
+        #: Contents of messages with fresh or claimed deliveries, and how many of these there are.
+        self._contents: dict[str, tuple[Stored, int]] = {}
+        #: Fresh deliveries of synchronous routes, by message: not for ``claim``.
+        self._reserved: dict[str, list[Fresh]] = {}
+
+    def _queue(self, destination: str) -> _Queue:
+        queue = self._queues.get(destination)
+        if queue is None:
+            queue = self._queues[destination] = _Queue()
+        return queue
+
+    # Fresh deliveries
+
+    def hold(self, destination: str) -> bool:
+        """Say whether a delivery that is being accepted is to be fresh; it is counted then."""
+        queue = self._queue(destination)
+        if queue.paused is not None or len(queue.fresh) + queue.accepting >= FRESH:
+            return False
+        queue.accepting += 1
+        return True
+
+    def held(self, destination: str) -> None:
+        """Count a delivery for which ``hold`` said yes as accepted, or as failed."""
+        self._queue(destination).accepting -= 1
+
+    def add(self, fresh: Fresh, stored: Stored) -> None:
+        """Keep a fresh delivery."""
+        self.know(stored)
+        if fresh.delivery.recipient.route.sync:
+            self._reserved.setdefault(stored.message_id, []).append(fresh)
+        else:
+            self._queue(fresh.delivery.destination).fresh.append(fresh)
+
+    def queued(self, destination: str, due: float) -> None:
+        """Note that a delivery waits in the rows."""
+        queue = self._queue(destination)
+        if queue.due is None or due < queue.due:
+            queue.due = due
+
+    def share(self, destination: str, limit: int) -> tuple[int, int, int]:
+        """Say how to serve a claim of ``limit``: how many fresh, newest and oldest."""
+        queue = self._queue(destination)
+        if queue.paused is not None:
+            return 0, 0, 0
+        now = self._now()
+        fresh = len(queue.fresh)
+        if now < queue.believed_until and (queue.due is None or queue.due > now):
+            return min(fresh, limit), 0, 0
+        queue.turn += 1
+        oldest = limit // _OLD or int(queue.turn % _OLD == 0)
+        fresh = min(fresh, limit - oldest)
+        return fresh, limit - oldest - fresh, oldest
+
+    def searched(self, destination: str, due: float | None) -> None:
+        """Note when the rows' first delivery is due."""
+        queue = self._queue(destination)
+        queue.due = due
+        queue.believed_until = self._now() + _BELIEVED
+
+    def due(self, destination: str) -> tuple[bool, float | None]:
+        """Return whether the answer to ``next_due`` is known, and the answer."""
+        queue = self._queue(destination)
+        if queue.paused is not None:
+            return True, None
+        if queue.fresh:
+            return True, queue.fresh[0].since
+        return self._now() < queue.believed_until, queue.due
+
+    def take(self, destination: str, limit: int, lease: float) -> list[Claim]:
+        """Claim fresh deliveries."""
+        fresh = self._queue(destination).fresh
+        return [self._claimed(fresh.popleft(), lease) for _ in range(min(limit, len(fresh)))]
+
+    def take_reserved(self, message_id: str, lease: float) -> list[Claim]:
+        """Claim a message's deliveries of synchronous routes."""
+        reserved = self._reserved.pop(message_id, [])
+        return [self._claimed(fresh, lease) for fresh in reserved]
+
+    def _claimed(self, fresh: Fresh, lease: float) -> Claim:
+        return self.claimed(fresh.held, fresh.delivery, lease)
+
+    # Leases
+
+    def claimed(self, held: Held, delivery: Delivery, lease: float) -> Claim:
+        """Start a lease; the content is known already, and once more for this delivery."""
+        expires_at = self._now() + lease
+        message_id = delivery.envelope.id
+        self._leases[held.token] = Lease(held, message_id, expires_at)
+        heapq.heappush(self._expiry, (expires_at, held.token))
+        return Claim(delivery, held.token, expires_at)
+
+    def lease(self, token: int) -> Lease | None:
+        """Return the lease of a claim, unless it has ended."""
+        return self._leases.get(token)
+
+    def extend(self, lease: Lease, seconds: float) -> float:
+        """Lengthen a lease; return when it ends."""
+        lease.expires_at = self._now() + seconds
+        heapq.heappush(self._expiry, (lease.expires_at, lease.held.token))
+        return lease.expires_at
+
+    def end(self, token: int) -> None:
+        """End a lease."""
+        lease = self._leases.pop(token, None)
+        if lease is not None:
+            self.forget(lease.message_id)
+        if len(self._expiry) > 64 + 4 * len(self._leases):
+            self._expiry = [(kept.expires_at, number) for number, kept in self._leases.items()]
+            heapq.heapify(self._expiry)
+
+    def expired(self) -> list[Held]:
+        """End the leases whose time is over, and return what they held."""
+        now = self._now()
+        ended = []
+        while self._expiry and self._expiry[0][0] <= now:
+            _, token = heapq.heappop(self._expiry)
+            lease = self._leases.get(token)
+            if lease is not None and lease.expires_at <= now:
+                ended.append(lease.held)
+                self.end(token)
+        return ended
+
+    def stale(self) -> list[Held]:
+        """Let go of the deliveries that were fresh for too long, and return them."""
+        before = self._now() - FRESH_SECONDS
+        return self._dropped(lambda fresh: fresh.since <= before)
+
+    def withdraw(self, keys: Iterable[int]) -> list[Held]:
+        """Let go of fresh deliveries, and return those that there were."""
+        wanted = set(keys)
+        return self._dropped(lambda fresh: fresh.held.key in wanted)
+
+    def withdraw_all(self, destination: str | None) -> list[Held]:
+        """Let go of all fresh deliveries, or of those of a destination, and return them."""
+        return self._dropped(
+            lambda fresh: destination is None or fresh.delivery.destination == destination
+        )
+
+    def _dropped(self, unwanted: Callable[[Fresh], bool]) -> list[Held]:
+        dropped: list[Fresh] = []
+        for queue in self._queues.values():
+            gone = [fresh for fresh in queue.fresh if unwanted(fresh)]
+            if gone:
+                queue.fresh = deque(fresh for fresh in queue.fresh if not unwanted(fresh))
+                dropped += gone
+        for message_id, reserved in list(self._reserved.items()):
+            gone = [fresh for fresh in reserved if unwanted(fresh)]
+            if gone:
+                kept = [fresh for fresh in reserved if not unwanted(fresh)]
+                if kept:
+                    self._reserved[message_id] = kept
+                else:
+                    del self._reserved[message_id]
+                dropped += gone
+        for fresh in dropped:
+            self.forget(fresh.delivery.envelope.id)
+        return [fresh.held for fresh in dropped]
+
+    def fresh_keys(self) -> set[int]:
+        """Return the keys of all fresh deliveries."""
+        keys = {fresh.held.key for queue in self._queues.values() for fresh in queue.fresh}
+        keys.update(fresh.held.key for group in self._reserved.values() for fresh in group)
+        return keys
+
+    def leave(self) -> list[Held]:
+        """Let go of everything, and return it."""
+        held = self.withdraw_all(None)
+        for token, lease in list(self._leases.items()):
+            held.append(lease.held)
+            self.end(token)
+        return held
+
+    # Contents
+
+    def know(self, stored: Stored) -> None:
+        """Keep where a content lies for one more delivery."""
+        known = self._contents.get(stored.message_id)
+        self._contents[stored.message_id] = (stored, known[1] + 1 if known else 1)
+
+    def forget(self, message_id: str) -> None:
+        """Keep it for one delivery less."""
+        known = self._contents.get(message_id)
+        if known is not None:
+            if known[1] > 1:
+                self._contents[message_id] = (known[0], known[1] - 1)
+            else:
+                del self._contents[message_id]
+
+    def content(self, message_id: str) -> Stored | None:
+        """Return where a message's content lies, if known."""
+        known = self._contents.get(message_id)
+        return known[0] if known else None
+
+    # Pauses
+
+    def pause(self, destination: str, reason: str | None) -> None:
+        """Take over whether a destination is paused."""
+        queue = self._queue(destination)
+        if queue.paused is not None and reason is None:
+            queue.believed_until = 0.0
+        queue.paused = reason
+
+    def pause_only(self, paused: Mapping[str, str]) -> None:
+        """Take over which destinations are paused, and why."""
+        for name in {*paused, *self._queues}:
+            self.pause(name, paused.get(name))
+
+    def paused(self) -> dict[str, str]:
+        """Return the reasons of the pauses by destination."""
+        return {
+            name: queue.paused for name, queue in self._queues.items() if queue.paused is not None
+        }
+
+    def doubt(self) -> None:
+        """Believe no longer that nothing waits in the rows."""
+        for queue in self._queues.values():
+            queue.believed_until = 0.0

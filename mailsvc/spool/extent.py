@@ -1,0 +1,132 @@
+"""How content lies in a file, and how its dots are taken out again: no file is touched here.
+
+An extent in a segment is a header and the content's octets as received.  The header repeats what
+the row says: message id, length and CRC-32 of the content; a CRC of its own ends it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_HEADER = struct.Struct(">4s32sII")
+_CHECK = struct.Struct(">I")
+_MAGIC = b"msvc"
+HEADER_SIZE = _HEADER.size + _CHECK.size
+
+#: What DATA inserts before a dot that begins a line (RFC 5321 section 4.5.2).
+_STUFFED = b"\r\n."
+_LINE_START = b"\r\n"
+
+
+class Stored(NamedTuple):
+    """Where a message's content lies, and what is true of it.
+
+    :ivar seq: the message's row.
+    :ivar segment: the segment that holds it at ``offset``, or None: then ``file`` names its own.
+    :ivar length: octets as stored; ``crc`` is over these.
+    :ivar stuffed: whether they are dot-stuffed.
+    :ivar size: octets that a reader returns.
+    """
+
+    message_id: str
+    seq: int
+    segment: int | None
+    offset: int
+    file: str | None
+    length: int
+    crc: int
+    stuffed: bool
+    size: int
+
+
+class Damaged(Exception):
+    """What lies at an extent's place is not what its row says."""
+
+
+def header(message_id: str, length: int, crc: int) -> bytes:
+    """Return an extent's header.
+
+    :param message_id: at most 32 ASCII characters.
+    """
+    start = _HEADER.pack(_MAGIC, message_id.encode("ascii"), length, crc)
+    return start + _CHECK.pack(crc32(start))
+
+
+def checked(extent: bytes, stored: Stored) -> bytes:
+    """Return the content of an extent, header and content given.
+
+    :raises Damaged: unless header and content are exactly what the row says.
+    """
+    if len(extent) != HEADER_SIZE + stored.length:
+        raise Damaged("the segment ends before the content does")
+    if extent[:HEADER_SIZE] != header(stored.message_id, stored.length, stored.crc):
+        raise Damaged("another extent, or none, lies at the content's place")
+    content = extent[HEADER_SIZE:]
+    if crc32(content) != stored.crc:
+        raise Damaged("the content's checksum is wrong")
+    return content
+
+
+class DotCounter:
+    """Counts the stuffed dots of content that comes in chunks, wherever they are cut."""
+
+    __slots__ = ("_tail", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._tail = _LINE_START
+
+    def add(self, data: bytes) -> None:
+        """Count the stuffed dots that end in ``data``."""
+        if b"." in data:
+            self.count += data.count(_STUFFED) + (self._tail + data[:2]).count(_STUFFED)
+        self._tail = data[-2:] if len(data) > 1 else (self._tail + data)[-2:]
+
+
+def unstuffed(content: bytes) -> bytes:
+    """Return content without the dots that DATA inserted."""
+    if content.startswith(b"."):
+        content = content[1:]
+    return content.replace(_STUFFED, _LINE_START)
+
+
+class UnstuffingReader(io.RawIOBase):
+    """Reads a dot-stuffed file without the dots that DATA inserted.
+
+    :param raw: closed together with this reader.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._raw = raw
+        self._tail = _LINE_START
+
+    def readable(self) -> bool:
+        """Say that this can be read."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read into ``buffer``; 0 at the end only."""
+        view = memoryview(buffer).cast("B")
+        while chunk := self._raw.read(len(view)):
+            if b"." in chunk:
+                data = (self._tail + chunk).replace(_STUFFED, _LINE_START)[2:]
+            else:
+                data = chunk
+            self._tail = chunk[-2:] if len(chunk) > 1 else (self._tail + chunk)[-2:]
+            if data:
+                view[: len(data)] = data
+                return len(data)
+        return 0
+
+    def close(self) -> None:
+        """Close the file, too."""
+        if not self.closed:
+            self._raw.close()
+        super().close()
