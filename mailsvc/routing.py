@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from zope.interface import implementer
 
@@ -238,7 +238,7 @@ class Router:
             if _is_postmaster(address):
                 return self._postmaster_route(address)
             raise Refused(_NEEDS_AUTH)
-        return replace(route, tag=tag) if tag else route
+        return _tagged(route, tag) if tag else route
 
     def _postmaster_route(self, address: Address) -> Route:
         """Return where postmaster's mail goes that its own route does not take.
@@ -353,6 +353,19 @@ class Router:
         known = sorted(self._own) + [f"*.{parent}" for parent in sorted(self._parents)]
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
         return f"the own domains are {', '.join(known[:10])}{more}"
+
+
+def _tagged(route: Route, tag: str) -> Route:
+    """Return the route with a tag; dataclasses.replace takes twice the time of all the rest."""
+    return Route(
+        route.name,
+        route.destinations,
+        tag,
+        route.max_size,
+        route.auth_required,
+        route.sync,
+        route.check_url,
+    )
 
 
 def _is_postmaster(address: Address) -> bool:

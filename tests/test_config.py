@@ -909,6 +909,7 @@ class QuickTests(SynchronousTestCase):
             KINDS,
             listen=["tcp:2525", "unix:/tmp/x"],
             webhook="https://app.example.com/inbound",
+            secret_file="/spool/webhook.secret",
             maildir="/var/mail/all",
             to=["example.com", "a@b.test"],
             spool="/spool",
@@ -918,6 +919,9 @@ class QuickTests(SynchronousTestCase):
             [each.endpoint for each in settings.listeners], ["tcp:2525", "unix:/tmp/x"]
         )
         self.assertEqual(list(settings.destinations), ["webhook", "maildir"])
+        self.assertEqual(
+            settings.destinations["webhook"].options.secret_file, "/spool/webhook.secret"
+        )
         self.assertEqual(settings.spool, "/spool")
         self.assertEqual(settings.rules[0].patterns, ("example.com", "a@b.test"))
         self.assertEqual(settings.rules[0].destinations, ("webhook", "maildir"))

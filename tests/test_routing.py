@@ -210,6 +210,14 @@ class RouterTests(SynchronousTestCase):
             Route("a@b.c", ("x",), max_size=5, sync=True, check_url="https://check.test/"),
         )
 
+    def test_a_tag_changes_nothing_else(self) -> None:
+        every = Rule(("u+*@b.c",), ("x",), 5, auth_required=True, sync=True, check_url="https://c/")
+        route = self.route(self.router(every), "u+t@b.c", "user")
+        self.assertEqual(
+            route,
+            Route("u+*@b.c", ("x",), "t", 5, auth_required=True, sync=True, check_url="https://c/"),
+        )
+
     def test_expressions(self) -> None:
         router = self.router(
             rule(r"/order-(\d+)@shop\.example/", to="orders", domains=["shop.example"]),
