@@ -9,11 +9,14 @@ from typing import Any
 from mailsvc.deliverers.webhook.formats import Payload
 from tests.deliverers.formats.mails import body
 
+#: A value of a library without types.
+Foreign = Any
+
 #: What the views verify Mailgun's signature with.
 SIGNING_KEY = "key-3ax6xnjp29jd6fds4gc373sgvjxteol0"
 
 
-def anymail(service: str, payload: Payload) -> tuple[Any, Any]:
+def anymail(service: str, payload: Payload) -> tuple[Foreign, Foreign]:
     """Post a payload to a view of django-anymail.
 
     :param service: ``Postmark``, ``SendGrid`` or ``Mailgun``.
@@ -32,7 +35,7 @@ def anymail(service: str, payload: Payload) -> tuple[Any, Any]:
         import_module(f"anymail.webhooks.{service.lower()}"), f"{service}InboundWebhookView"
     )
     inbound = import_module("anymail.signals").inbound
-    events: list[Any] = []
+    events: list[Foreign] = []
 
     def receive(sender: object, event: object, esp_name: str, **_: object) -> None:
         events.append(event)

@@ -102,10 +102,13 @@ def _headers(sender: str, headers: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 
 def _attached(attachment: Attachment) -> dict[str, object]:
-    return {
+    described: dict[str, object] = {
         "Name": attachment.filename,
         "Content": b64encode(attachment.content).decode("ascii"),
         "ContentType": attachment.content_type,
         "ContentLength": len(attachment.content),
-        "ContentID": attachment.content_id,
     }
+    if attachment.content_id:
+        # Whoever finds one, even an empty one, takes the attachment for an inline one.
+        described["ContentID"] = attachment.content_id
+    return described
