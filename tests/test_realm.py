@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import runpy
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mailsvc.passwords import PasswordFile
 from mailsvc.penalties import Penalties, Penalty
 from mailsvc.realm import Authentication, Login, LoginExchange, Peer, Realm, Sender
 from mailsvc.smtp.scram import Verifier
+from tests.floors import ROOT
 from tests.issuer import Issuer
 from tests.threads import Threads
 
@@ -347,7 +349,7 @@ class LoginTests(Base):
         self.assertEqual(
             line,
             "refused AUTH PLAIN ti\\x20m\\n client=192.0.2.1:"
-            " 535\\x205.7.8\\x20Authentication\\x20credentials\\x20invalid",
+            " 535 5.7.8 Authentication credentials invalid",
         )
 
     def test_an_address_is_turned_away(self) -> None:
@@ -547,6 +549,30 @@ class BearerTests(Base):
         )
         self.assertIn(b"401", told)
         self.refusal(exchange.respond(b""), 535)
+
+
+class ExampleTests(Base):
+    """The checker that ``docs/authentication.md`` shows."""
+
+    def checker(self) -> ICredentialsChecker:
+        module = runpy.run_path(str(ROOT / "docs" / "examples" / "token_checker.py"))
+
+        async def introspect(token: str) -> dict[str, object]:
+            return {"active": token == "right", "email": "tim@example.com"}
+
+        checker: ICredentialsChecker = module["TokenChecker"](introspect)
+        return checker
+
+    def test_login(self) -> None:
+        authentication = self.authentication(self.checker())
+        peer = Peer("192.0.2.1", secure=True)
+        exchange = authentication.begin("OAUTHBEARER", peer)
+        message = b"n,a=tim@example.com,\x01auth=Bearer right\x01\x01"
+        self.assertEqual(self.sender(exchange.respond(message)).identity, "tim@example.com")
+        exchange = authentication.begin("OAUTHBEARER", peer)
+        self.challenge(exchange.respond(message.replace(b"right", b"wrong")))
+        self.refusal(exchange.respond(b"\x01"), 535)
+        self.assertEqual(self.threads.used, 0)
 
 
 class ExternalTests(Base):
