@@ -69,7 +69,7 @@ def example(name: str) -> str:
 
 
 def _shown(content_type: str, octets: bytes) -> str:
-    if content_type == "application/json":
+    if content_type.startswith("application/json"):
         return json.dumps(json.loads(octets), indent=2, ensure_ascii=False) + "\n"
     if content_type == "application/x-www-form-urlencoded":
         pairs = parse_qsl(octets.decode("ascii"), keep_blank_values=True)
