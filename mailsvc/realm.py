@@ -64,6 +64,8 @@ _BRINGS: dict[str, type[Interface]] = {
     "PLAIN": IUsernamePassword,
     "LOGIN": IUsernamePassword,
 }
+#: The credentials that are made of a user's password.
+_OF_SECRETS = frozenset({IUsernamePassword, IUsernameHashedPassword, IScramProof})
 #: Those that send no secret that an eavesdropper could use as it is.
 _WITHOUT_TLS = frozenset({"SCRAM-SHA-256", "CRAM-MD5"})
 #: Those that send the password itself: without TLS only where the operator says so.
@@ -190,11 +192,16 @@ class Authentication:
         self.salts = [IScramChecker(c) for c in checkers if IScramChecker.providedBy(c)][:1]
         self._cleartext = cleartext
         served: set[type[Interface]] = set()
+        secrets = [c for c in checkers if not _OF_SECRETS.isdisjoint(c.credentialInterfaces)]
         for interface in SERVED:
             serving = [c for c in checkers if interface in c.credentialInterfaces]
             if interface is IScramProof:
                 # The salt that was sent is one checker's, so the proof is its to check.
                 serving = [c for c in serving if c in self.salts]
+            if interface in _OF_SECRETS and serving != secrets:
+                # A client picks one mechanism and does not try the next: with this one, the users
+                # of the other checkers could not log in.
+                continue
             if serving:
                 served.add(interface)
                 self.portal.registerChecker(ChainedChecker(interface, serving, self.queue, emit))

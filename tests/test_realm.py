@@ -192,8 +192,19 @@ class MechanismTests(Base):
         memory = make_checker("memory:tim:pencil")
         self.assertEqual(self.names(memory), ["PLAIN", "LOGIN"])
         self.assertEqual(self.names(memory, cram_md5=True), ["CRAM-MD5", "PLAIN", "LOGIN"])
-        self.assertEqual(self.names(Tokens()), ["OAUTHBEARER", "XOAUTH2"])
         self.assertNotIn("CRAM-MD5", self.names(self.users, cram_md5=True))
+
+    def test_a_mechanism_works_for_every_user(self) -> None:
+        """Clients try one mechanism; whatever they pick, each checker's users can log in."""
+        memory = make_checker("memory:ann:paper")
+        self.assertEqual(self.names(self.users, memory, cram_md5=True), ["PLAIN", "LOGIN"])
+        self.assertEqual(
+            self.names(self.users, Tokens()),
+            ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN"],
+        )
+
+    def test_tokens(self) -> None:
+        self.assertEqual(self.names(Tokens()), ["OAUTHBEARER", "XOAUTH2"])
         self.assertEqual(self.authentication(Tokens()).mechanisms(False), ())
 
     def test_scram_takes_a_checker_that_knows_salts(self) -> None:
