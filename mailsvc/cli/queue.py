@@ -168,7 +168,9 @@ def _destinations_table(
                 each.dead,
                 octets(each.octets),
                 screen.since(each.oldest) if each.oldest is not None else "-",
-                screen.until(each.next_due) if each.next_due is not None else "-",
+                "-"
+                if each.next_due is None or each.paused is not None
+                else screen.until(each.next_due),
                 _condition(screen, each, report),
             )
             for each in summaries

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from mailsvc.spool.view import QueueSummary, State
@@ -120,6 +121,22 @@ class Reply(Struct, Generic[T], omit_defaults=True):
 
     result: T | None = None
     error: str = ""
+
+
+def encode_reply(reply: Reply[object]) -> bytes:
+    """Return a reply as JSON.
+
+    :raises TypeError: its result holds what JSON cannot carry.
+    """
+    return msgspec.json.encode(reply, enc_hook=_plain)
+
+
+def _plain(value: object) -> object:
+    # Sizes and times of the configuration are numbers with a class of their own.
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"{type(value).__name__} is no value for a reply")
 
 
 class DestinationReport(Struct, frozen=True):

@@ -65,7 +65,7 @@ class ControlConnection(Protocol, TimeoutMixin):
     def _go_on(self) -> None:
         line, newline, rest = self._buffer.partition(b"\n")
         if len(line) > wire.LONGEST_REQUEST:
-            self._say(wire.Reply(error="the request is too long"))
+            self._say(wire.encode_reply(wire.Reply(error="the request is too long")))
             self._buffer = b""
             self.close()
         elif newline:
@@ -77,15 +77,16 @@ class ControlConnection(Protocol, TimeoutMixin):
 
     async def _answer(self, line: bytes) -> None:
         try:
-            reply = wire.Reply(await self._factory.answers.answer(self._decoder.decode(line)))
+            result = await self._factory.answers.answer(self._decoder.decode(line))
+            reply = wire.encode_reply(wire.Reply(result))
         except msgspec.MsgspecError as error:
-            reply = wire.Reply(error=f"the request is not understood: {error}")
+            reply = _refusal(f"the request is not understood: {error}")
         except MailsvcError as error:
-            reply = wire.Reply(error=str(error) or type(error).__name__)
+            reply = _refusal(str(error) or type(error).__name__)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             self._factory.emit(Alert(f"an operator's request failed: {text}"))
-            reply = wire.Reply(error=text)
+            reply = _refusal(text)
         self._answering = False
         if self._open:
             self._say(reply)
@@ -93,8 +94,12 @@ class ControlConnection(Protocol, TimeoutMixin):
             cast(Any, self.transport).resumeProducing()
             self._go_on()
 
-    def _say(self, reply: wire.Reply[Any]) -> None:
-        cast(Any, self.transport).write(msgspec.json.encode(reply) + b"\n")
+    def _say(self, reply: bytes) -> None:
+        cast(Any, self.transport).write(reply + b"\n")
+
+
+def _refusal(text: str) -> bytes:
+    return wire.encode_reply(wire.Reply(error=text))
 
 
 class ControlFactory(Factory):

@@ -19,7 +19,8 @@ from mailsvc.control.answers import Answers
 from mailsvc.control.client import ControlError, connect
 from mailsvc.control.server import Control, ControlConnection, ControlFactory
 from mailsvc.events import Alert, Notice, Paused, Resumed
-from mailsvc.spool.view import MessageDetail, QueueEntry
+from mailsvc.spool.view import MessageDetail, QueueEntry, QueueSummary
+from mailsvc.units import Size
 from tests.control.fakes import MESSAGE, Server, entry
 
 
@@ -223,6 +224,22 @@ class ConnectionTests(ConnectionTestCase):
         self.assertEqual(self.ask(wire.AskSummary())["error"], "ZeroDivisionError: oops")
         (event,) = self.server.machine.events
         self.assertEqual(event, Alert("an operator's request failed: ZeroDivisionError: oops"))
+
+    def test_values_of_the_configuration_are_told_as_plain_numbers(self) -> None:
+        async def summary() -> QueueSummary:
+            return QueueSummary((), 0, Size(7), Size(9))
+
+        self.server.spool.summary = summary  # type: ignore[method-assign]
+        report = msgspec.convert(self.result(wire.AskSummary()), wire.QueueReport)
+        self.assertEqual((report.summary.octets, report.summary.limit), (7, 9))
+
+    def test_a_result_that_cannot_be_told_is_an_error(self) -> None:
+        async def answer(request: wire.Request) -> object:
+            return object()
+
+        self.factory.answers.answer = answer  # type: ignore[method-assign]
+        self.assertIn("object is no value", self.ask(wire.AskSummary())["error"])
+        self.assertEqual(len(self.server.machine.events), 1)
 
     def test_idle_connections_end(self) -> None:
         transport = self.transport
