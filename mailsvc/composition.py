@@ -237,7 +237,9 @@ def _destinations(
             rate=knobs.rate,
             schedule=tuple(knobs.schedule),
             timeout=knobs.timeout,
-            breaker=BreakerPolicy(failures=knobs.breaker, first=knobs.breaker_time),
+            breaker=BreakerPolicy(
+                failures=knobs.breaker, first=knobs.breaker_time, longest=knobs.breaker_longest
+            ),
         )
     return made
 

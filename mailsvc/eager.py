@@ -30,16 +30,14 @@ def eager(coroutine: Coroutine[Deferred[Any], Any, T]) -> T | Deferred[T]:
 
 async def _rest(coroutine: Coroutine[Deferred[Any], Any, T], awaited: Deferred[Any]) -> T:
     while True:
+        failure: BaseException | None = None
+        value = None
         try:
             value = await awaited
         except BaseException as error:
-            step = coroutine.throw
-            argument: Any = error
-        else:
-            step = coroutine.send
-            argument = value
+            failure = error
         try:
-            awaited = step(argument)
+            awaited = coroutine.send(value) if failure is None else coroutine.throw(failure)
         except StopIteration as stop:
             result: T = stop.value
             return result

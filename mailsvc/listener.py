@@ -110,7 +110,8 @@ def _rate(rate: float | None, seconds: Callable[[], float]) -> Counters | None:
 def _within(counters: Counters | None, rate: float | None, address: str, count: int) -> bool:
     if counters is None or rate is None:
         return True
-    return counters.add(address, count) <= max(rate * _BURST, 1)
+    counters.add(address, count)
+    return counters.count(address) <= max(rate * _BURST, 1)
 
 
 class _TurnedAway(Protocol):

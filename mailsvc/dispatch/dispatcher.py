@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mailsvc.dispatch.destination import Destination, QueueState, Verdict
 from mailsvc.dispatch.means import Means
 from mailsvc.dispatch.queue import DestinationQueue
 from mailsvc.events import Emit
-from mailsvc.interfaces import ISpool
+from mailsvc.interfaces import Claim, ISpool
 from mailsvc.message import Retry
 
 #: Seconds for which deliveries are claimed.  The lease of a longer attempt is extended; that of a
@@ -25,7 +25,7 @@ class Dispatcher:
 
     :param clock: the reactor's clock; its seconds are those of the epoch.
     :param random: spreads the retries.
-    :param lease: seconds for which deliveries are claimed.
+    :ivar lease: seconds for which deliveries are claimed.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Dispatcher:
         random: Random,
         lease: float = LEASE,
     ) -> None:
+        self.lease = lease
         self._clock = clock
         self._watchers: dict[str, Deferred[Verdict]] = {}
         self._means = Means(spool, clock, emit, random, lease, self._watchers)
@@ -106,12 +107,17 @@ class Dispatcher:
         states = ((name, queue.state()) for name, queue in self._queues.items())
         return {name: state for name, state in states if state is not None}
 
-    def expect(self, delivery_id: str, seconds: float) -> Deferred[Verdict]:
-        """Return what the next attempt at a delivery comes to, once that is recorded.
+    def attempt(self, claims: Sequence[Claim], seconds: float) -> Deferred[list[Verdict]]:
+        """Attempt deliveries now, for a caller who waits: those of synchronous routes.
 
-        Call it before the message is committed: the attempt may be over soon after.  Without a
-        verdict within ``seconds`` it is a retry; the delivery itself goes on.
+        :param claims: with a lease of :attr:`lease` seconds.
+        :return: what each attempt came to, in the order of ``claims``, once that is recorded.
+            Without a verdict within ``seconds`` it is a retry, and the attempt goes on.
         """
+        return gatherResults([self._attempt(claim, seconds) for claim in claims])
+
+    def _attempt(self, claim: Claim, seconds: float) -> Deferred[Verdict]:
+        name = claim.delivery.id
         watchers = self._watchers
         watcher: Deferred[Verdict] = Deferred()
 
@@ -122,13 +128,22 @@ class Dispatcher:
         limit = self._clock.callLater(seconds, give_up)
 
         def forget(result: Verdict) -> Verdict:
-            watchers.pop(delivery_id, None)
+            watchers.pop(name, None)
             if limit.active():
                 limit.cancel()
             return result
 
-        watchers[delivery_id] = watcher
-        return watcher.addBoth(forget)
+        watchers[name] = watcher
+        watcher.addCallback(forget)
+        queue = self._queues.get(claim.delivery.destination)
+        if queue is None:
+            # Its destination went with a reload since the message was accepted.
+            queue = DestinationQueue(
+                claim.delivery.destination, None, self._means, self._mark, self._quiet
+            )
+            self._queues[queue.name] = queue
+        queue.attempt(claim)
+        return watcher
 
     def _mark(self, queue: DestinationQueue) -> None:
         """Pump a queue in the next turn of the reactor, so that what happens now is one claim."""

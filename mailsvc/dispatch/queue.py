@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall
 
 from mailsvc import events
+from mailsvc.breaker import BreakerPolicy
 from mailsvc.dispatch.attempts import Attempt, Attempts
 from mailsvc.dispatch.destination import Destination, QueueState, Verdict
 from mailsvc.dispatch.means import Means
@@ -42,7 +43,7 @@ class DestinationQueue:
     def __init__(
         self,
         name: str,
-        destination: Destination,
+        destination: Destination | None,
         means: Means,
         mark: Callable[[DestinationQueue], None],
         quiet: Callable[[], None],
@@ -52,13 +53,8 @@ class DestinationQueue:
         self._means = means
         self._mark = mark
         self._quiet = quiet
-        self._destination: Destination | None = destination
-        self._pace = Pace(
-            destination.concurrency,
-            destination.rate,
-            destination.breaker,
-            means.clock.seconds(),
-        )
+        self._destination: Destination | None = None
+        self._pace = Pace(1, None, BreakerPolicy(), means.clock.seconds())
         self._attempts = Attempts(name, means, self._settle)
         self._records = Records(means, self._trouble)
         self._recording = 0
@@ -79,6 +75,7 @@ class DestinationQueue:
         self._due: float | None = None
         self._due_asked = False
         self._timer: IDelayedCall | None = None
+        self.replace(destination)
 
     @property
     def busy(self) -> bool:
@@ -153,6 +150,18 @@ class DestinationQueue:
         self._claiming = True
         self._means.run(self._claim(room), "-", self.name)
 
+    def attempt(self, claim: Claim) -> None:
+        """Attempt a delivery that was claimed elsewhere, now: somebody waits for its verdict.
+
+        Who waits is not made to wait for the queue: such attempts are made beside the others, up
+        to the same number.
+        """
+        destination = self._destination
+        if destination is not None and len(self._attempts) < 2 * destination.concurrency:
+            self._begin(claim)
+        else:
+            self._give_back(claim)
+
     # Claims and timers
 
     async def _claim(self, room: int) -> None:
@@ -200,10 +209,7 @@ class DestinationQueue:
             or (until is not None and now < until)
             or now < self._pace.held_until
         ):
-            # Claimed, but not to be attempted any more.
-            self._again = True
-            self._recording += 1
-            self._means.run(self._release(claim), claim.delivery.id, self.name)
+            self._give_back(claim)
             return
         self._pace.began(1, now)
         self._attempts.begin(claim, destination)
@@ -267,11 +273,17 @@ class DestinationQueue:
             self._due_at(outcome.at)
         return True
 
+    def _give_back(self, claim: Claim) -> None:
+        """Release what was claimed, but is not to be attempted any more; nothing is spent."""
+        self._again = True
+        self._recording += 1
+        self._means.run(self._release(claim), claim.delivery.id, self.name)
+
     async def _release(self, claim: Claim) -> None:
-        """Give back what was claimed but not begun."""
         try:
-            at = self._means.clock.seconds()
-            await self._record(claim, Retry(at, "not attempted", spent=False))
+            outcome = Retry(self._means.clock.seconds(), "not attempted", spent=False)
+            if await self._record(claim, outcome):
+                self._answer(claim, Verdict(outcome))
         finally:
             self._recording -= 1
             self._ended()
@@ -344,10 +356,14 @@ class DestinationQueue:
             emit(events.Died(*who, outcome.reason, took))
         elif outcome.spent:
             emit(events.Deferred(*who, outcome.reason, outcome.at - now, took))
-        watcher = self._means.watchers.pop(delivery.id, None)
+        reply = failure.reply if isinstance(failure, PermanentFailure) else ""
+        self._answer(attempt.claim, Verdict(outcome, reply))
+
+    def _answer(self, claim: Claim, verdict: Verdict) -> None:
+        """Tell who waits for a delivery."""
+        watcher = self._means.watchers.pop(claim.delivery.id, None)
         if watcher is not None:
-            reply = failure.reply if isinstance(failure, PermanentFailure) else ""
-            watcher.callback(Verdict(outcome, reply))
+            watcher.callback(verdict)
 
     def _lost(self, attempt: Attempt) -> None:
         delivery = attempt.claim.delivery

@@ -30,7 +30,7 @@ _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\r\n]*
 #: One parameter (RFC 2045 section 5.1, RFC 2231 sections 3 and 4).
 _PARAMETER = re.compile(
     r";\s*([^\s=;*\"]{1,80})(?:\*(\d{1,3}))?(\*)?\s*=\s*"
-    r"(?:\"((?:[^\"\\]|\\.)*)\"?|([^;]*))",
+    r"(?:\"([^\"\\]*(?:\\.[^\"\\]*)*)\"?|([^;]*))",
     re.DOTALL,
 )
 _PARAMETERS = 200
@@ -39,7 +39,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: The pieces of an address list (RFC 5322 section 3.4): quoted string, angle address, a delimiter
 #: or the beginning of a comment, plain text.
 _PIECE = re.compile(
-    r"\"((?:[^\"\\]|\\.)*)\"?"
+    r"\"([^\"\\]*(?:\\.[^\"\\]*)*)\"?"
     r"|<([^<>,;\"]*(?:\"[^\"]*\"[^<>,;\"]*)?)>?"
     r"|([,:;(])"
     # An encoded word is one piece, even with a comma inside (wrong in a phrase, and common).

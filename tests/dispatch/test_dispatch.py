@@ -17,7 +17,7 @@ from mailsvc.errors import (
     SpoolError,
     TransientFailure,
 )
-from mailsvc.interfaces import IContent, IDeliverer
+from mailsvc.interfaces import Claim, IContent, IDeliverer
 from mailsvc.message import Dead, Delivery, Done, Retry
 from tests.dispatch.fakes import HeldSpool, Receiver
 
@@ -796,57 +796,91 @@ class StopTests(DispatchTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class ExpectTests(DispatchTestCase):
+class AttemptTests(DispatchTestCase):
     """What a synchronous route waits for."""
 
-    def verdicts(self, answer: Exception | None) -> Sequence[Verdict]:
-        self.serve(Destination("app", Receiver(answer)))
-        expected = self.dispatcher.expect("m1-1", 30)
-        self.spool.add("app")
-        self.dispatcher.wake(["app"])
+    def attempt(self, receiver: Receiver, *, seconds: float = 30) -> Deferred[list[Verdict]]:
+        """Attempt a delivery that the dispatcher did not claim itself."""
+        self.serve(Destination("app", receiver, concurrency=2))
         self.settle()
-        verdict = self.successResultOf(expected)
-        self.assertEqual(self.spool.recorded, [("m1-1", verdict.outcome)])
-        self.stop()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        return [verdict]
+        self.spool.add("app")
+        return self.dispatcher.attempt(self.claims(), seconds)
 
-    def test_success(self) -> None:
-        self.assertEqual(self.verdicts(None), [Verdict(Done())])
-
-    def test_refusal_with_its_words(self) -> None:
-        self.assertEqual(
-            self.verdicts(PermanentFailure("422", reply="Go away")),
-            [Verdict(Dead("422"), "Go away")],
+    def claims(self) -> Sequence[Claim]:
+        return self.successResultOf(
+            Deferred.fromCoroutine(self.spool.claim("app", 10, self.dispatcher.lease))
         )
 
+    def verdict(self, answer: Exception | None) -> Verdict:
+        (verdict,) = self.successResultOf(self.attempt(Receiver(answer)))
+        self.assertEqual(self.spool.recorded, [("m1-1", verdict.outcome)])
+        self.successResultOf(self.stop())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        return verdict
+
+    def test_success(self) -> None:
+        self.assertEqual(self.verdict(None), Verdict(Done()))
+
+    def test_refusal_with_its_words(self) -> None:
+        refusal = PermanentFailure("422", reply="Go away")
+        self.assertEqual(self.verdict(refusal), Verdict(Dead("422"), "Go away"))
+
     def test_failure(self) -> None:
-        outcome = self.verdicts(TransientFailure("500"))[0].outcome
+        outcome = self.verdict(TransientFailure("500")).outcome
         assert isinstance(outcome, Retry)
         self.assertEqual(outcome.reason, "500")
 
     def test_no_answer_in_time(self) -> None:
         receiver = Receiver("wait")
-        self.serve(Destination("app", receiver))
-        expected = self.dispatcher.expect("m1-1", 30)
-        self.spool.add("app")
-        self.dispatcher.wake(["app"])
-        self.settle()
+        attempted = self.attempt(receiver)
         self.clock.advance(30)
-        outcome = self.successResultOf(expected).outcome
-        assert isinstance(outcome, Retry)
-        self.assertEqual(outcome.reason, "no answer within 30 s")
+        (verdict,) = self.successResultOf(attempted)
+        assert isinstance(verdict.outcome, Retry)
+        self.assertEqual(verdict.outcome.reason, "no answer within 30 s")
         receiver.finish()
         self.settle()
         self.assertEqual(self.spool.rows, {})
 
     def test_the_verdict_comes_after_the_record(self) -> None:
         self.spool.held.add("record")
-        self.serve(Destination("app", Receiver()))
-        expected = self.dispatcher.expect("m1-1", 30)
-        self.spool.add("app")
-        self.dispatcher.wake(["app"])
-        self.settle()
-        self.assertNoResult(expected)
+        attempted = self.attempt(Receiver())
+        self.assertNoResult(attempted)
         self.spool.release()
-        self.assertEqual(self.successResultOf(expected), Verdict(Done()))
+        self.assertEqual(self.successResultOf(attempted), [Verdict(Done())])
+
+    def test_who_waits_does_not_wait_for_the_queue_but_is_bounded(self) -> None:
+        receiver = Receiver("wait")
+        self.spool.add("app")
+        self.spool.add("app")
+        self.serve(Destination("app", receiver, concurrency=2))
+        self.assertEqual(len(receiver.open), 2)
+        for _ in range(3):
+            self.spool.add("app")
+        attempted = self.dispatcher.attempt(self.claims(), 30)
+        self.assertEqual(len(receiver.open), 4)
+        receiver.finish()
+        first, second, third = self.successResultOf(attempted)
+        self.assertEqual((first.outcome, second.outcome), (Done(), Done()))
+        assert isinstance(third.outcome, Retry)
+        self.assertFalse(third.outcome.spent)
+        self.settle()
+        self.assertEqual(len(receiver.seen), 5)
+
+    def test_an_open_breaker_answers_at_once(self) -> None:
+        receiver = Receiver(TransientFailure("refused"))
+        policy = BreakerPolicy(failures=1, first=1000)
+        self.spool.add("app")
+        self.serve(Destination("app", receiver, breaker=policy))
+        self.spool.add("app")
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims(), 30))
+        assert isinstance(verdict.outcome, Retry)
+        self.assertFalse(verdict.outcome.spent)
+        self.assertEqual(len(receiver.seen), 1)
+
+    def test_a_destination_that_went_with_a_reload(self) -> None:
+        self.serve()
+        self.spool.add("app")
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims(), 30))
+        assert isinstance(verdict.outcome, Retry)
+        self.assertEqual(self.spool.rows["m1-1"].attempts, 0)
+        self.assertEqual(self.dispatcher.states(), {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from twisted.web.client import HTTPConnectionPool
@@ -58,8 +58,8 @@ _OURS = frozenset(
 class Prepared:
     """A request that is ready to go."""
 
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | Stream
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes | Stream = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Requests:
     format: Format
     options: FormatOptions
     keys: tuple[Key, ...]
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     now: Callable[[], float]
 
     def prepare(self, delivery: Delivery, content: IContent, mail: ParsedMail | None) -> Prepared:

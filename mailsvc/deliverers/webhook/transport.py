@@ -36,7 +36,7 @@ from mailsvc.deliverers.webhook.answers import Answer
 from mailsvc.deliverers.webhook.egress import EgressRefused
 from mailsvc.deliverers.webhook.payload import Reactor
 from mailsvc.deliverers.webhook.upload import Body, Upload, Watch
-from mailsvc.errors import TransientFailure
+from mailsvc.errors import SpoolError, TransientFailure
 from mailsvc.events import printable
 
 #: Octets of an answer, its header included.
@@ -221,6 +221,7 @@ class Transport:
 
         :param headers: names and values in printable ASCII.
         :raises mailsvc.errors.TransientFailure: there was no whole answer.
+        :raises mailsvc.errors.SpoolError: the body's content could not be read.
         """
         fields = Headers()
         for name, value in headers:
@@ -258,6 +259,9 @@ class Transport:
                 raise _Stale from None
             if isinstance(error, CancelledError):
                 raise
+            for cause in causes:
+                if isinstance(cause, SpoolError):
+                    raise cause from None
             raise TransientFailure(_worded(causes)) from error
         finally:
             watch.stop()

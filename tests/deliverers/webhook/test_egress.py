@@ -21,7 +21,7 @@ from mailsvc.deliverers.webhook.egress import (
     GuardedEndpoints,
     GuardedReactor,
 )
-from mailsvc.units import Networks, convert_unit
+from mailsvc.units import parse_network
 
 PUBLIC = (
     "8.8.8.8",
@@ -89,7 +89,7 @@ REFUSED = {
 
 
 def allowing(*texts: str, private: bool = False) -> Guard:
-    return Guard(private, convert_unit(Networks, list(texts)))
+    return Guard(private, tuple(parse_network(text) for text in texts))
 
 
 class GuardTests(SynchronousTestCase):
@@ -100,7 +100,6 @@ class GuardTests(SynchronousTestCase):
     def test_all_others_are_refused(self) -> None:
         for address, word in REFUSED.items():
             self.assertIn(word, Guard().refusal(address), address)
-            self.assertIn(address.partition("%")[0][:3], Guard().refusal(address))
 
     def test_what_is_no_address_is_refused(self) -> None:
         for text in ("", "localhost", "2130706433", "0x7f.1", "127.1", "1.2.3.4.5", "::g"):
@@ -171,6 +170,17 @@ class GuardTests(SynchronousTestCase):
             self.assertNotEqual(Guard().refusal(str(address)), "")
 
 
+@implementer(IHostResolution)
+class Resolution:
+    """A resolution that is over before it could be cancelled."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+
 @implementer(IHostnameResolver)
 class Resolver:
     """Resolves every name to the same addresses."""
@@ -188,12 +198,13 @@ class Resolver:
         transportSemantics: str = "TCP",  # noqa: N803
     ) -> IHostResolution:
         self.asked.append(hostName)
-        resolutionReceiver.resolutionBegan(None)  # type: ignore[arg-type]
+        resolution = Resolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
         for address in self._addresses:
             kind = IPv6Address if ":" in address else IPv4Address
             resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
         resolutionReceiver.resolutionComplete()
-        return None  # type: ignore[return-value]
+        return resolution
 
 
 class DialTests(SynchronousTestCase):
