@@ -41,7 +41,7 @@ class Pace:
         self._window = float(concurrency)
         self._rate = rate
         self._burst = max(1.0, rate or 1.0)
-        self._tokens = min(self._tokens, self._burst)
+        self._tokens = self._burst
 
     def room(self, now: float, running: int) -> tuple[int, float | None]:
         """Return how many attempts may begin now and, when time alone forbids more, until when.
