@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mailsvc.errors import ConfigError
+from mailsvc.keypairs import KeyPair, find, read_certificates, read_pair, read_pem
 
 #: For TLS 1.2: forward secrecy always; the last four only for peers that have no AEAD cipher and
 #: would otherwise send in the clear.  TLS 1.3 has its own, which are all good.
@@ -44,12 +33,7 @@ _OPTIONS = (
     # presented every time.
     | SSL.OP_NO_TICKET
 )
-#: A chain and its key are a few KiB.
-_LARGEST = 1 << 20
 _DAY = 86400.0
-
-_CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
-_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?-----END [A-Z ]*-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +84,7 @@ class Certificates:
                 found.append(f"{certificate.file}: the certificate is not valid yet")
             if certificate.key_exposed:
                 found.append(f"{certificate.file}: every user can read the private key")
-        if self.hostname and _find(self.by_name, self.hostname) is None:
+        if self.hostname and _named(self.by_name, self.hostname) is None:
             found.append(f"no certificate is for {self.hostname}, the hostname")
         return tuple(found)
 
@@ -117,11 +101,9 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
     authorities: list[x509.Certificate] = []
     if client_ca:
         try:
-            authorities = x509.load_pem_x509_certificates(_read(client_ca))
+            authorities = read_certificates(client_ca, read_pem(client_ca))
         except ConfigError as wrong:
             problems += wrong.problems
-        except ValueError:
-            problems.append(f"{client_ca}: holds no certificate that can be read")
     loaded: list[Certificate] = []
     by_name: dict[str, Certificate] = {}
     unverified: weakref.WeakSet[SSL.Connection] = weakref.WeakSet()
@@ -129,8 +111,10 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
     def context() -> SSL.Context:
         made = _context(by_name)
         if authorities:
-            made.load_verify_locations(client_ca)
+            store = made.get_cert_store()
+            assert store is not None, "every new context has one"
             for authority in authorities:
+                store.add_cert(crypto.X509.from_cryptography(authority))
                 made.add_client_ca(authority)
             # A certificate that fails is as good as none: many servers present theirs to everybody.
             made.set_verify(SSL.VERIFY_PEER, partial(_noted, unverified))
@@ -138,7 +122,7 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
 
     for path in paths:
         try:
-            files = list(_files(path))
+            files = list(find(path))
         except OSError as error:
             problems.append(f"{path}: {error.strerror or error}")
             continue
@@ -149,7 +133,7 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
             problems.append(f"{path}: holds no certificate")
         for file in files:
             try:
-                loaded.append(_certificate(file, context()))
+                loaded.append(_certificate(read_pair(file), context()))
             except ConfigError as wrong:
                 problems += wrong.problems
     if problems:
@@ -161,11 +145,11 @@ def load(paths: Sequence[str], hostname: str = "", client_ca: str = "") -> Certi
             # A renewed copy beside the old one: the one that lasts longer.
             if name not in by_name or by_name[name].not_after < certificate.not_after:
                 by_name[name] = certificate
-    default = _find(by_name, hostname) or loaded[0]
+    default = _named(by_name, hostname) or loaded[0]
     return Certificates(tuple(loaded), default, by_name, hostname, bool(authorities), unverified)
 
 
-def _find(by_name: Mapping[str, Certificate], name: str) -> Certificate | None:
+def _named(by_name: Mapping[str, Certificate], name: str) -> Certificate | None:
     """Return the certificate for a host name (RFC 6125 section 6.4.3: ``*`` is one label)."""
     name = name.lower().rstrip(".")
     return by_name.get(name) or by_name.get(f"*.{name.partition('.')[2]}")
@@ -185,114 +169,28 @@ def _noted(
     return True
 
 
-def _files(path: str, *, deeper: bool = True) -> Iterator[str]:
-    """Yield the files with a certificate that ``path`` stands for, sorted."""
-    if not os.path.isdir(path):
-        yield path
-        return
-    whole = os.path.join(path, "fullchain.pem")
-    if os.path.exists(whole):
-        # certbot's live/NAME: cert.pem and chain.pem are parts of it.
-        yield whole
-        return
-    for name in sorted(os.listdir(path)):
-        file = os.path.join(path, name)
-        if name.startswith("."):
-            continue
-        if os.path.isdir(file):
-            if deeper:
-                yield from _files(file, deeper=False)
-        elif name.endswith((".pem", ".crt", ".cer")) and _CERTIFICATE.search(_read(file)):
-            yield file
-
-
-def _read(path: str) -> bytes:
+def _certificate(pair: KeyPair, context: SSL.Context) -> Certificate:
     try:
-        with open(path, "rb") as file:
-            octets = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    if len(octets) > _LARGEST:
-        raise ConfigError(f"{path}: is too long to be a certificate")
-    return octets
-
-
-def _key_of(path: str, octets: bytes) -> tuple[str, bytes]:
-    """Return the file and the PEM of the key that belongs to a certificate's file."""
-    found = _KEY.search(octets)
-    if found:
-        return path, found[0]
-    directory, name = os.path.split(path)
-    stem = os.path.splitext(name)[0]
-    beside = [f"{stem}.key", f"{stem}-key.pem", f"{stem}.key.pem"]
-    if name.startswith("fullchain"):
-        beside.insert(0, name.replace("fullchain", "privkey", 1))
-    for candidate in (os.path.join(directory, other) for other in beside):
-        if os.path.exists(candidate):
-            found = _KEY.search(_read(candidate))
-            if not found:
-                raise ConfigError(f"{candidate}: holds no private key")
-            return candidate, found[0]
-    raise ConfigError(f"{path}: holds no private key, and there is no {beside[0]} beside it")
-
-
-def _certificate(path: str, context: SSL.Context) -> Certificate:
-    octets = _read(path)
-    try:
-        chain = x509.load_pem_x509_certificates(octets)
-    except ValueError:
-        raise ConfigError(f"{path}: holds no certificate that can be read") from None
-    key_path, pem = _key_of(path, octets)
-    try:
-        key = load_pem_private_key(pem, None)
-    except TypeError:
-        raise ConfigError(f"{key_path}: the private key needs a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ConfigError(f"{key_path}: the private key cannot be read") from None
-    if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey)):
-        raise ConfigError(f"{key_path}: the private key is not an RSA, EC or Ed25519 key")
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    leaf = next((one for one in chain if _public(one) == public), None)
-    if leaf is None:
-        raise ConfigError(f"{key_path}: the private key is for another certificate than {path}")
-    try:
-        context.use_certificate(leaf)
-        context.use_privatekey(key)
-        for other in chain:
-            if other is not leaf:
-                context.add_extra_chain_cert(other)
+        context.use_certificate(pair.certificate)
+        context.use_privatekey(pair.key)
+        for other in pair.chain:
+            context.add_extra_chain_cert(other)
         context.check_privatekey()
-    except (SSL.Error, TypeError) as error:
-        raise ConfigError(f"{path}: {_reason(error)}") from None
+    except SSL.Error as error:
+        raise ConfigError(f"{pair.file}: {_reason(error)}") from None
     return Certificate(
-        path,
-        _names(leaf),
-        leaf.not_valid_before_utc.timestamp(),
-        leaf.not_valid_after_utc.timestamp(),
-        bool(os.stat(key_path).st_mode & stat.S_IROTH),
+        pair.file,
+        pair.names,
+        pair.certificate.not_valid_before_utc.timestamp(),
+        pair.certificate.not_valid_after_utc.timestamp(),
+        pair.key_exposed,
         context,
     )
 
 
-def _public(certificate: x509.Certificate) -> bytes:
-    key = certificate.public_key()
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: SSL.Error) -> str:
     """Return OpenSSL's own words, such as ``ee key too small``."""
-    queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(str(entry[-1]) for entry in queue) or str(error)
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        subject = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = subject.value.get_values_for_type(x509.DNSName)
-    except x509.ExtensionNotFound:
-        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        names = [str(attribute.value) for attribute in common]
-    return tuple(name.lower().rstrip(".") for name in names)
+    return "; ".join(str(entry[-1]) for entry in error.args[0])
 
 
 def _context(by_name: Mapping[str, Certificate]) -> SSL.Context:
@@ -308,7 +206,7 @@ def _context(by_name: Mapping[str, Certificate]) -> SSL.Context:
 
     def choose(connection: SSL.Connection) -> None:
         name = connection.get_servername() or b""
-        certificate = _find(by_name, name.decode("ascii", "replace"))
+        certificate = _named(by_name, name.decode("ascii", "replace"))
         if certificate is not None:
             connection.set_context(certificate.context)
 

@@ -31,6 +31,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.credentials",
             "mailsvc.deliverers",
             "mailsvc.eager",
+            "mailsvc.keypairs",
             "mailsvc.mime",
             "mailsvc.passwords",
             "mailsvc.patterns",

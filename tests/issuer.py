@@ -110,12 +110,15 @@ class Issuer:
         start: float = -1,
         end: float = 90,
         key: Key | None = None,
+        extension: x509.ExtensionType | None = None,
     ) -> Issued:
         """Issue a certificate that is valid from ``start`` to ``end``, in days from now."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(name_of(common), self.certificate.subject, key, start, end)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=False)
         return Issued(builder.sign(self._key, self._hash), key, self.certificate)
 
     def host(self, *names: str, end: float = 90, key: Key | None = None) -> Issued:

@@ -255,6 +255,11 @@ class ProblemTests(Base):
         self.issuer.host("a.example", key=key).write(self.directory / "a.pem")
         self.assertEqual(self.problem(), "a.pem: ee key too small")
 
+    def test_a_certificate_with_a_broken_extension(self) -> None:
+        broken = x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, b"nonsense")
+        self.issuer.issue("a.example", extension=broken).write(self.directory / "a.pem")
+        self.assertEqual(self.problem(), "a.pem: the certificate cannot be understood")
+
     def test_too_long(self) -> None:
         path = self.put("a.pem", b"-" * ((1 << 20) + 1))
         self.assertEqual(self.problem(path), "a.pem: is too long to be a certificate")
