@@ -25,7 +25,7 @@ _DIGEST_OCTETS = 16
 #: What a file system takes for one name.
 _COMPONENT_LIMIT = 255
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _PLACEHOLDERS = ("user", "domain", "tag")
 
 
@@ -47,8 +47,31 @@ def safe_name(text: str) -> str:
     return name
 
 
+def _split(text: str) -> list[str]:
+    """Return literal text and, at odd places, the names of placeholders.
+
+    :raises mailsvc.errors.ConfigError: a placeholder is unknown, or a brace stands alone.
+    """
+    known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
+    parts = [""]
+    end = 0
+    for token in _TOKEN.finditer(text):
+        parts[-1] += text[end : token.start()]
+        end = token.end()
+        if token[0] in ("{{", "}}"):
+            parts[-1] += token[0][0]
+        elif token[1] is None:
+            raise ConfigError(f"path: a brace stands alone; there are {known}, and {{{{ and }}}}")
+        elif token[1] not in _PLACEHOLDERS:
+            raise ConfigError(f"path: there is no {token[0]}; there are {known}")
+        else:
+            parts += [token[1], ""]
+    parts[-1] += text[end:]
+    return parts
+
+
 class PathTemplate:
-    """A path with ``{user}``, ``{domain}`` and ``{tag}`` in it.
+    """A path with ``{user}``, ``{domain}`` and ``{tag}`` in it; ``{{`` and ``}}`` are braces.
 
     :param text: as configured; a relative path begins in the working directory of now.
     :param hostname: stands for the domain of the bare ``postmaster``.
@@ -59,20 +82,20 @@ class PathTemplate:
         self._hostname = hostname
         if not text or "\0" in text:
             raise ConfigError("path: it must name a directory")
-        known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-        for found in _PLACEHOLDER.finditer(text):
-            if found[1] not in _PLACEHOLDERS:
-                raise ConfigError(f"path: there is no {found[0]}; there are {known}")
-        literal = _PLACEHOLDER.sub("", text)
-        if "{" in literal or "}" in literal:
-            raise ConfigError(f"path: a brace stands alone; there are {known}")
-        for component in text.split("/"):
-            longest = len(_PLACEHOLDER.sub("", component).encode())
-            longest += NAME_LIMIT * len(_PLACEHOLDER.findall(component))
-            if longest > _COMPONENT_LIMIT:
-                raise ConfigError(f"path: {component!r} can become too long for a name")
         #: Literal text and, at odd places, the names of placeholders.
-        self._parts = _PLACEHOLDER.split(os.path.abspath(text))
+        self._parts = _split(os.path.normpath(text))
+        longest = [0]
+        for place, part in enumerate(self._parts):
+            if place % 2:
+                longest[-1] += NAME_LIMIT
+                continue
+            first, *others = part.split("/")
+            longest[-1] += len(os.fsencode(first))
+            longest.extend(len(os.fsencode(other)) for other in others)
+        if max(longest) > _COMPONENT_LIMIT:
+            raise ConfigError("path: a part of it can become too long for a file name")
+        if not self._parts[0].startswith("/"):
+            self._parts[0] = os.path.join(os.getcwd(), self._parts[0])
 
     def path(self, recipient: Recipient) -> str:
         """Return the path for one recipient."""

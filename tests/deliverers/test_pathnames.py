@@ -93,6 +93,9 @@ class PathTemplateTests(SynchronousTestCase):
     def test_an_empty_tag_has_a_name(self) -> None:
         self.assertEqual(self.path("/m/{user}/{tag}"), "/m/ada/%")
 
+    def test_paths_are_plain(self) -> None:
+        self.assertEqual(self.path("/m//{user}/./x/../"), "/m/ada")
+
     def test_several_in_one_name(self) -> None:
         self.assertEqual(self.path("/m/{user}@{domain}"), "/m/ada@example.com")
 
@@ -106,6 +109,9 @@ class PathTemplateTests(SynchronousTestCase):
         self.assertEqual(
             self.path("/m/{domain}/{user}", "Postmaster", ""), "/m/mx.example.com/postmaster"
         )
+
+    def test_braces(self) -> None:
+        self.assertEqual(self.path("/m/{{user}}/{user}"), "/m/{user}/ada")
 
     def test_no_address_climbs(self) -> None:
         for local in _HOSTILE:
@@ -123,7 +129,8 @@ class PathTemplateTests(SynchronousTestCase):
             ("/m/}{user}", "a brace stands alone"),
             ("/m/{user}{domain}{tag}", "can become too long"),
             ("/m/" + "x" * 256, "can become too long"),
+            ("/m/" + "x" * 200 + "{user}/b", "can become too long"),
         ):
             error = self.assertRaises(ConfigError, PathTemplate, text, "mx.example.com")
-            self.assertIn(f"path: {says}"[:5], str(error))
+            self.assertTrue(str(error).startswith("path: "))
             self.assertIn(says, str(error))
