@@ -71,9 +71,8 @@ class DestinationQueue:
         self._stopped = False
         #: No claim before this: the spool failed.
         self._trouble_until = 0.0
-        #: The earliest due time known, and whether the spool was asked for it.
-        self._due: float | None = None
-        self._due_asked = False
+        #: The last claim found nothing.
+        self._missed = False
         self._timer: IDelayedCall | None = None
         self.replace(destination)
 
@@ -176,16 +175,9 @@ class DestinationQueue:
                 self._begin(claim)
             if len(claims) >= room:
                 self._again = True
-            elif not self._again and not self._due_asked:
-                # What is left waits for its time; from now on the times that are recorded here
-                # keep this up to date.
-                self._due_asked = True
-                due = await spool.next_due(self.name)
-                if due is not None:
-                    # Due, and yet not claimed just now: another worker's, or a moment too late.
-                    self._due_at(max(due, self._means.clock.seconds() + TROUBLE))
+            elif not self._again:
+                self._go_by(await spool.next_due(self.name), bool(claims))
         except Exception as error:
-            self._due_asked = False
             self._trouble(f"cannot claim for destination {self.name}", error)
         finally:
             self._claiming = False
@@ -214,10 +206,22 @@ class DestinationQueue:
         self._pace.began(1, now)
         self._attempts.begin(claim, destination)
 
-    def _due_at(self, due: float) -> None:
-        if self._due is None or due < self._due:
-            self._due = due
-        self._wake_at(due)
+    def _go_by(self, due: float | None, found: bool) -> None:
+        """Plan the next claim by when the next delivery is due.
+
+        :param found: whether the last claim found anything.  A spool may hold something back for a
+            moment, another worker's or an older delivery's sake; it is not asked without a pause.
+        """
+        missed, self._missed = self._missed, not found
+        if due is None:
+            return
+        now = self._means.clock.seconds()
+        if due > now:
+            self._wake_at(due)
+        elif found or not missed:
+            self._again = True
+        else:
+            self._wake_at(now + TROUBLE)
 
     def _wake_at(self, when: float) -> None:
         """Pump at ``when``, or sooner if that is planned already."""
@@ -232,10 +236,6 @@ class DestinationQueue:
 
     def _wake(self) -> None:
         self._timer = None
-        if self._due is not None and self._due <= self._means.clock.seconds():
-            # That one is claimed now; the spool knows which is the next.
-            self._due = None
-            self._due_asked = False
         self.pump()
 
     def _cancel_timer(self) -> None:
@@ -270,7 +270,7 @@ class DestinationQueue:
         if not await self._records.record(claim, outcome):
             return False
         if isinstance(outcome, Retry) and outcome.spent:
-            self._due_at(outcome.at)
+            self._wake_at(outcome.at)
         return True
 
     def _give_back(self, claim: Claim) -> None:

@@ -72,6 +72,8 @@ class HeldSpool:
         self.waiting: list[Callable[[], None]] = []
         self.recorded: list[tuple[str, Outcome]] = []
         self.number = 0
+        #: What one claim returns at most.
+        self.most = 1000
 
     def add(self, destination: str, *, received_at: float | None = None) -> str:
         """Store a delivery, due at once; return its id."""
@@ -136,7 +138,7 @@ class HeldSpool:
             now = self.clock.seconds()
             claims: list[Claim] = []
             for row in self.queues.get(destination, {}).values():
-                if len(claims) == limit or destination in self.paused:
+                if len(claims) >= min(limit, self.most) or destination in self.paused:
                     break
                 if not row.dead and row.due <= now and row.leased_until <= now:
                     row.token += 1

@@ -93,7 +93,37 @@ class DeliveryTests(DispatchTestCase):
         self.settle()
         self.assertEqual(len(receiver.seen), 5)
         self.assertEqual(self.spool.count("claim"), 1)
-        self.assertEqual(self.spool.count("next_due"), 0)
+
+    def test_a_spool_that_holds_back_a_part_is_asked_again_at_once(self) -> None:
+        receiver = Receiver()
+        for _ in range(9):
+            self.spool.add("app")
+        self.spool.most = 2
+        self.serve(Destination("app", receiver, concurrency=10))
+        self.settle()
+        self.assertEqual(len(receiver.seen), 9)
+
+    def test_a_spool_that_finds_nothing_once_is_asked_again_at_once(self) -> None:
+        receiver = Receiver()
+        self.spool.add("app")
+        self.spool.most = 0
+        self.spool.held.add("claim")
+        self.serve(Destination("app", receiver))
+        self.spool.release()
+        self.spool.most = 10
+        self.turn(1)
+        self.spool.release()
+        self.assertEqual(len(receiver.seen), 1)
+
+    def test_a_spool_that_keeps_finding_nothing_is_not_asked_without_a_pause(self) -> None:
+        self.spool.add("app")
+        self.spool.most = 0
+        self.serve(Destination("app", Receiver()))
+        self.settle()
+        self.assertEqual(self.spool.count("claim"), 2)
+        self.clock.advance(1)
+        self.settle()
+        self.assertEqual(self.spool.count("claim"), 3)
 
     def test_a_backlog_is_claimed_in_batches_and_concurrency_is_kept(self) -> None:
         receiver = Receiver("wait")
@@ -444,6 +474,9 @@ class BreakerTests(DispatchTestCase):
             self.assertLessEqual(len(dead.open), 10)
             self.clock.advance(7)
         self.assertLess(len(dead.seen), 60)
+        stopped = self.stop(0)
+        self.clock.advance(0)
+        self.successResultOf(stopped)
 
 
 class TimeLimitTests(DispatchTestCase):
