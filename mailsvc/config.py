@@ -225,7 +225,8 @@ class _Reading:
                 break
             else:
                 first = seen.setdefault(listener.endpoint, index)
-                if first != index:
+                # Port 0 is another one each time.
+                if first != index and not re.match(r"tcp6?:(port=)?0(:|$)", listener.endpoint):
                     place = self.places.locate(f"listener.{first}", "endpoint")
                     self.fault(section, "endpoint", f"{place} listens there already")
 

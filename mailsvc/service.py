@@ -52,7 +52,7 @@ def machine_for(settings: Settings, reactor: Any, emit: Emit, kinds: Any) -> Mac
         kinds=kinds,
         deliveries=deliveries,
         logins=Threads(reactor, auth.threads, "logins"),
-        parser=Parser(reactor, deliveries.run, ParseLimits(memory=limits.parse_memory)),
+        parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
         penalties=Penalties(
             reactor.seconds,
             within(limits.exempt),

@@ -179,7 +179,7 @@ class EmbeddedSpool(Oversight):
         for start in range(0, len(names), _SWEPT):
             part = names[start : start + _SWEPT]
             try:
-                found = self._rows.read(lambda connection: operators.files_of(connection, part))
+                found = self._rows.read(partial(_files_of, part))
             except SpoolError as error:
                 self._emit_anywhere(Alert(f"spool: stale files stay for now: {error}"))
                 return
@@ -530,3 +530,7 @@ class EmbeddedSpool(Oversight):
     def paused(self) -> dict[str, str]:
         """Return why destinations are paused, by name."""
         return self._claims.paused()
+
+
+def _files_of(names: Sequence[str], connection: sqlite3.Connection) -> set[str]:
+    return operators.files_of(connection, names)

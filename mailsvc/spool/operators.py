@@ -1,5 +1,4 @@
-"""What operators ask of the rows, and change in them: plain functions, for a spool with or without
-a server.
+"""What operators ask of the rows, and change in them: plain functions, with or without a server.
 
 Changes that may concern many rows are made a batch at a time, so that mail is accepted in between:
 each returns how many rows it changed, and is called until it returns fewer than :data:`BATCH`.
@@ -125,7 +124,7 @@ def list_entries(
     elif state is not None:
         conditions.append(f"state != {DEAD}")
     where = " AND ".join(conditions)
-    entries = []
+    entries: list[QueueEntry] = []
     for entry in _entries(connection, seen, where, values):
         if len(entries) >= limit:
             break

@@ -22,7 +22,7 @@ SILENT_SECONDS = 60.0
 
 
 class Presence:
-    """This process among those that share the spool.
+    """Our process among those that share the spool.
 
     :ivar number: random, never used again.
     """

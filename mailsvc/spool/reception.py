@@ -267,7 +267,8 @@ class Incoming:
             self.abort()
             return fail(error)
         self._ended = True
-        self._deferred = deferred = Deferred()
+        deferred: Deferred[str] = Deferred()
+        self._deferred = deferred
         acceptance = Acceptance(message, self._settled)
         if self._spill is None:
             reception.memory.left(self, self._length)

@@ -1,5 +1,7 @@
-"""What the spool does by itself, every second or less often: it gives back what expired, counts
-what it takes, and clears segments that hold little that is still needed.
+"""What the spool does by itself, every second or less often.
+
+It gives back what expired, counts what it takes, and clears segments that hold little that is still
+needed.
 """
 
 from __future__ import annotations

@@ -38,6 +38,14 @@ class DispatchTestCase(SynchronousTestCase):
             self.spool, self.clock, self.events.append, Random(1), lease=LEASE
         )
 
+    def tearDown(self) -> None:
+        """End what the test left under way."""
+        self.spool.held.clear()
+        self.spool.failing.clear()
+        self.spool.release()
+        self.stop(0)
+        self.clock.advance(0)
+
     def serve(self, *destinations: Destination) -> None:
         self.dispatcher.replace({each.name: each for each in destinations})
         self.dispatcher.start()
@@ -474,9 +482,6 @@ class BreakerTests(DispatchTestCase):
             self.assertLessEqual(len(dead.open), 10)
             self.clock.advance(7)
         self.assertLess(len(dead.seen), 60)
-        stopped = self.stop(0)
-        self.clock.advance(0)
-        self.successResultOf(stopped)
 
 
 class TimeLimitTests(DispatchTestCase):
