@@ -386,7 +386,7 @@ class PauseTests(DispatchTestCase):
         self.dispatcher.wake(["app"])
         self.settle()
         receiver.fail(DestinationPaused("410"))
-        claim, pause = self.spool.waiting
+        (claim, pause), self.spool.waiting = self.spool.waiting, []
         claim()
         pause()
         self.settle()
