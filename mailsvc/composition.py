@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, ParamSpec, TypeVar
 
@@ -252,7 +252,9 @@ def _checkers(
     if auth.users:
         try:
             users = PasswordFile(auth.users, _salt_secret(settings.spool), auth.iterations)
-            checkers.append(PasswordChecker(users, lambda text: machine.emit(Alert(text))))
+            # It reports from the thread that it checks in.
+            report = partial(machine.reactor.callFromThread, _alert, machine.emit)
+            checkers.append(PasswordChecker(users, report))
         except ConfigError as error:
             problems += [settings.problem("auth", "users", each) for each in error.problems]
     for description in auth.checkers:
@@ -263,6 +265,10 @@ def _checkers(
     if settings.tls.client_ca:
         checkers.append(CertificateNames())
     return checkers
+
+
+def _alert(emit: Emit, text: str) -> None:
+    emit(Alert(text))
 
 
 def _salt_secret(directory: str) -> bytes:

@@ -10,7 +10,7 @@ paused; while the peer does not read, nothing more is taken from it (requirement
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -230,7 +230,12 @@ class SMTPProtocol(Protocol):
 
     def _new_session(self) -> Session:
         """Return a session whose policy fits the connection's present state."""
-        return Session(self._rules.policy, secure=self._secure)
+        policy = self._rules.policy
+        if self._peer.certificate is not None:
+            # Who presented a certificate may log in by it.
+            offered = self._rules.intake.authentication.mechanisms(True, certificate=True)
+            policy = replace(policy, mechanisms=offered)
+        return Session(policy, secure=self._secure)
 
     def _tables(self) -> tuple[_Answers, _Actions]:
         conversation = self._conversation
@@ -374,7 +379,7 @@ class SMTPProtocol(Protocol):
         self._flush()
         self._conversation.close()
         self._shaking = True
-        self._peer = Peer(host=self._host)
+        self._peer = Peer(host=self._host, failures=self._peer.failures)
         self._conversation = Conversation(self._rules.intake, self._peer)
         self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)

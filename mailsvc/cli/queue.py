@@ -84,7 +84,7 @@ def show_queue(arguments: Namespace, screen: Screen) -> int:
             "running": report.destinations is not None,
             "messages": report.summary.messages,
             "octets": report.summary.octets,
-            "limit": report.summary.limit,
+            "limit": None if report.destinations is None else report.summary.limit,
             "destinations": [_destination_value(each, report) for each in wanted],
             "entries": entries,
         }
@@ -94,9 +94,11 @@ def show_queue(arguments: Namespace, screen: Screen) -> int:
     if arguments.destination is not None and not wanted:
         raise CommandError(f"there is no destination {arguments.destination!r}")
     _destinations_table(screen, wanted, report)
+    # Without a server nobody knows the limit that the configuration sets.
+    limit = "" if report.destinations is None else f" of {octets(report.summary.limit)}"
     screen.line(
         f"{plural(report.summary.messages, 'message', 'messages')} in the spool,"
-        f" {octets(report.summary.octets)} of {octets(report.summary.limit)}"
+        f" {octets(report.summary.octets)}{limit}"
     )
     if entries:
         screen.line()
