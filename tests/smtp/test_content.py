@@ -35,7 +35,7 @@ PLACES = st.lists(st.integers(1, 60), max_size=12)
 
 
 def plain_frame(stream: bytes) -> tuple[bytes, bytes]:
-    """Content and rest of a stream with an end, as RFC 5321 section 4.1.1.4 says it: look behind the CRLF of the 354."""
+    """Content and rest of a stream with an end, as RFC 5321 section 4.1.1.4 has it."""
     before, _, after = (b"\r\n" + stream).partition(b"\r\n.\r\n")
     return (before + b"\r\n")[2:], after
 
