@@ -262,7 +262,7 @@ def retry(arguments: Namespace, screen: Screen) -> int:
     with queue_of(arguments) as queue:
         report = queue.report()
         if arguments.ids:
-            count, missing = _retry_named(queue, arguments)
+            count, missing = _retry_named(queue, arguments, screen.now())
         else:
             missing = []
             count = _retry_many(queue, arguments, screen)
@@ -281,11 +281,18 @@ def retry(arguments: Namespace, screen: Screen) -> int:
     return OK if count and not missing else PROBLEM
 
 
-def _retry_named(queue: Queue, arguments: Namespace) -> tuple[int, list[str]]:
+def _is_due(entry: QueueEntry, now: float) -> bool:
+    return entry.state == "waiting" and entry.due <= now
+
+
+def _retry_named(queue: Queue, arguments: Namespace, now: float) -> tuple[int, list[str]]:
     count = 0
     missing = []
     for each in dict.fromkeys(arguments.ids):
         changed = queue.retry([each], fresh_id=arguments.fresh_id)
+        if not changed:
+            # A server keeps what it has just accepted in its memory, where it is due already.
+            changed = sum(_is_due(entry, now) for entry in _named(queue, each))
         count += changed
         if not changed:
             missing.append(each)
@@ -295,12 +302,12 @@ def _retry_named(queue: Queue, arguments: Namespace) -> tuple[int, list[str]]:
 def _retry_many(queue: Queue, arguments: Namespace, screen: Screen) -> int:
     # First all the ids: with new ones, the queue that is read would grow as it is worked on.
     state: State | None = "dead" if arguments.dead else None
-    ids = [
-        each.id
-        for each in _pages(queue, arguments.destination, state)
-        if each.state != "delivering"
+    found = [
+        each for each in _pages(queue, arguments.destination, state) if each.state != "delivering"
     ]
-    count = 0
+    now = screen.now()
+    ids = [each.id for each in found if arguments.fresh_id or not _is_due(each, now)]
+    count = len(found) - len(ids)
     with screen.bar("sending again", len(ids)) as show:
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from typing import TextIO
 from unittest import mock
 
@@ -142,6 +143,22 @@ class ChangingTests(ServedTestCase):
         self.assertIn("2 deliveries are due now", printed.out)
         self.assertEqual(server.spool.calls[-1], ("retry", 2, True))
         self.assertEqual(server.dispatcher.resumed, ["app", "app"])
+
+    async def test_what_is_due_already_is_no_failure(self) -> None:
+        """A server keeps what it has just accepted in memory, and changes nothing about it."""
+        server = await self.serve(replace(entry(1), due=0.0), entry(2))
+
+        async def retry(ids: object, destination: object = None, fresh_id: bool = False) -> int:
+            return 0
+
+        with mock.patch.object(server.spool, "retry", retry):
+            printed = await self.run_command("retry", f"{MESSAGE}-1")
+            self.assertEqual((printed.status, printed.err), (0, ""))
+            self.assertIn("1 delivery is due now", printed.out)
+            self.assertEqual((await self.run_command("retry", f"{MESSAGE}-2")).status, 1)
+        printed = await self.run_command("retry", "--all")
+        self.assertIn("2 deliveries are due now", printed.out)
+        self.assertEqual(server.spool.calls[-1], ("retry", 1, False))
 
     async def test_what_cannot_be_retried_is_named(self) -> None:
         await self.serve(entry(1), entry(2, "delivering"))
