@@ -22,6 +22,7 @@ from mailsvc import secretfile
 from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
+from mailsvc.configcheck import unavailable
 from mailsvc.destinations import make_destination
 from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
@@ -159,7 +160,7 @@ def compose(settings: Settings, machine: Machine) -> Composition:
 
     :raises ConfigError: with every part that cannot be made, each with its place.
     """
-    problems: list[str] = []
+    problems = [settings.problem(*fault) for fault in unavailable(settings)]
     router = Router(settings.rules, settings.hostname, POSTMASTER, settings.kinds)
     destinations = _destinations(settings, machine, problems, fallback=bool(router.falls_back))
     certificates = None

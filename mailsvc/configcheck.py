@@ -38,7 +38,7 @@ def check(settings: Settings, now: Callable[[], float] = time.time) -> Findings:
     """
     problems = [
         settings.problem(section, key, text)
-        for part in (_spool, _users, _sockets, _files)
+        for part in (unavailable, _spool, _users, _sockets, _files)
         for section, key, text in part(settings)
     ]
     warnings = list(settings.warnings)
@@ -57,6 +57,24 @@ def check(settings: Settings, now: Callable[[], float] = time.time) -> Findings:
 
 
 _Fault = tuple[str, str, str]
+
+_NOT_YET = "is not available in this version of mailsvc"
+
+
+def unavailable(settings: Settings) -> Iterator[_Fault]:
+    """Yield the keys that are understood but that nothing follows yet, where they are set."""
+    for index, listener in enumerate(settings.listeners):
+        if listener.proxy:
+            yield f"listener.{index}", "proxy", _NOT_YET
+    for index, route in enumerate(settings.routes):
+        if route.mode == "sync":
+            yield f"route.{index}", "mode", f'"sync" {_NOT_YET}'
+        if route.check_url:
+            yield f"route.{index}", "check_url", _NOT_YET
+    if settings.notifications.deliver:
+        yield "notifications", "deliver", _NOT_YET
+    if settings.http.endpoint:
+        yield "http", "endpoint", _NOT_YET
 
 
 def _spool(settings: Settings) -> Iterator[_Fault]:

@@ -103,14 +103,17 @@ class CorpusProofs(TestCase):
     async def test_large_mails_within_the_workers_limits(self) -> None:
         """No mail of 8 MiB meets the kernel's limits, or leaves fewer workers behind."""
         parser = Parser(IReactorProcess(reactor), in_thread, Limits(cpu=30), Clock())
+
+        async def errors(octets: bytes) -> tuple[str, ...]:
+            # Only the notes are kept: a mail counts against the shared memory while it lives.
+            return (await parser.parse(Content(octets))).errors
+
         try:
-            waiting = [
-                Deferred.fromCoroutine(parser.parse(Content(generator(8_000_000))))
-                for generator in GENERATORS
-            ]
-            mails = await gatherResults(waiting, consumeErrors=True)
-            for generator, mail in zip(GENERATORS, mails, strict=True):
-                failures = [error for error in mail.errors if error.startswith("not parsed")]
-                self.assertEqual(failures, [], generator.__name__)
+            for generator in GENERATORS:
+                octets = generator(8_000_000)
+                pair = [Deferred.fromCoroutine(errors(octets)) for _ in range(2)]
+                for notes in await gatherResults(pair, consumeErrors=True):
+                    failures = [note for note in notes if note.startswith("not parsed")]
+                    self.assertEqual(failures, [], generator.__name__)
         finally:
             await parser.stop()

@@ -123,6 +123,7 @@ class RefusalTests(SystemTestCase):
             while not answers.readline().startswith(b"354"):
                 pass
             peer.sendall(b"Subject: half\r\n\r\nof it\r\n.")
+            answers.close()
         self.client(server).sendmail(SENDER, RECIPIENT, mails.simple("whole"))
         (filed,) = self.in_maildir(1)
         self.assertIn(b"Subject: whole", filed)

@@ -22,7 +22,7 @@ RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>")
 PATH = re.compile(r"^-?\d+<([^>]*)>")
 
 SYNCS = ("fsync", "fdatasync")
-WRITES = ("write", "pwrite64", "writev", "pwritev")
+WRITES = ("write", "pwrite64", "writev", "pwritev", "pwritev2")
 SENDS = ("sendto", "sendmsg", "write", "writev")
 
 
