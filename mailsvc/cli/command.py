@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from mailsvc.cli import configuration, queue, sendtest, users
+from mailsvc.cli import changes, configuration, queue, sendtest, users
 from mailsvc.cli.places import DEFAULT_SPOOL
 from mailsvc.cli.screen import PROBLEM, CommandError, Screen, standard_screen
 from mailsvc.errors import MailsvcError
@@ -54,7 +54,7 @@ def parser() -> ArgumentParser:
         made.set_defaults(run=run, fail=made.error)
         return made
 
-    for module in (configuration, sendtest, queue, users):
+    for module in (configuration, sendtest, queue, changes, users):
         module.add_commands(add)
     return whole
 

@@ -1,4 +1,4 @@
-"""``mailsvc check`` and ``mailsvc route``: what a configuration means."""
+"""``mailsvc check``, ``route`` and ``reload``: what a configuration means, and taking it up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def add_commands(add: Callable[..., ArgumentParser]) -> None:
     add("check", check, "say what is wrong with a configuration file")
     route = add("route", explain, "explain what would happen to a mail for an address")
     route.add_argument("address", metavar="ADDRESS")
+    add("reload", reload, "let the running server read its configuration and certificates again")
 
 
 def load(path: str) -> tuple[Settings, tuple[str, ...]]:
@@ -98,3 +99,19 @@ def _by_server(arguments: Namespace) -> wire.RouteReport:
             )
         report: wire.RouteReport = clients[0].ask(wire.Explain(arguments.address), wire.RouteReport)
     return report
+
+
+def reload(arguments: Namespace, screen: Screen) -> int:
+    """``mailsvc reload``: as SIGHUP does, but with an answer."""
+    directory = directory_of(arguments)
+    problems: list[str] = []
+    with servers(directory) as clients:
+        if not clients:
+            raise CommandError(f"no server runs on the spool {directory}")
+        for client in clients:
+            problems += client.ask(wire.Reload(), tuple[str, ...])
+    screen.value({"problems": problems})
+    for problem in problems:
+        screen.line(printable(problem, 2000))
+    screen.line("not reloaded; the old configuration stays in force" if problems else "reloaded")
+    return PROBLEM if problems else OK

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
 from unittest import mock
@@ -14,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mailsvc import passwords
 from mailsvc.cli.screen import Screen, ago, octets
 from mailsvc.control.server import Control
+from mailsvc.dispatch import QueueState
 from mailsvc.spool.view import QueueEntry
 from tests.cli.commands import Printed, Terminal, command
 from tests.control.fakes import MESSAGE, Server, entry
@@ -268,6 +270,83 @@ class ChangingTests(ServedTestCase):
         self.assertEqual((first.dispatcher.resumed, second.dispatcher.resumed), (["app"],) * 2)
         await self.run_command("retry", "--all")
         self.assertEqual((first.dispatcher.resumed, second.dispatcher.resumed), (["app"] * 2,) * 2)
+
+
+class WaitTests(ServedTestCase):
+    """``mailsvc retry --wait``: time passes when the command sleeps."""
+
+    async def run_wait(self, server: Server, *steps: Callable[[], object]) -> Printed:
+        waiting = list(steps)
+
+        def sleep(seconds: float) -> None:
+            self.assertTrue(waiting, "it waits on for nothing")
+            waiting.pop(0)()
+
+        with mock.patch("mailsvc.cli.follow.time.sleep", sleep):
+            printed = await self.run_command("retry", "--all", "--wait", stderr=Terminal())
+        self.assertEqual(waiting, [])
+        return printed
+
+    def done(self, server: Server, *numbers: int) -> Callable[[], None]:
+        def work() -> None:
+            for number in numbers:
+                del server.spool.rows[f"{MESSAGE}-{number}"]
+
+        return work
+
+    async def start(self, count: int) -> Server:
+        server = await self.serve(*(entry(number, "dead") for number in range(1, count + 1)))
+        server.dispatcher.known = {"app": QueueState(1, 0, None, None)}
+        return server
+
+    async def test_all_get_through(self) -> None:
+        server = await self.start(4)
+        printed = await self.run_wait(
+            server, self.done(server, 1), lambda: None, self.done(server, 2, 3, 4)
+        )
+        self.assertEqual(printed.status, 0)
+        self.assertIn("4 deliveries done, 0 waiting, 0 dead since", printed.out)
+        bar = printed.err.split("delivering", 1)[1]
+        for text in ("] 0/4", "] 1/4", "] 4/4"):
+            self.assertIn(text, bar)
+
+    async def test_some_fail_again(self) -> None:
+        server = await self.start(3)
+
+        def fail() -> None:
+            rows = server.spool.rows
+            del rows[f"{MESSAGE}-1"]
+            rows[f"{MESSAGE}-2"] = entry(2)
+            rows[f"{MESSAGE}-3"] = entry(3, "dead")
+
+        printed = await self.run_wait(server, fail)
+        self.assertEqual(printed.status, 1)
+        self.assertIn("1 delivery done, 1 waiting, 1 dead since", printed.out)
+
+    async def test_the_destination_fails_still(self) -> None:
+        server = await self.start(2)
+
+        def fail() -> None:
+            server.dispatcher.known["app"] = QueueState(0, 10, 2e9, None)
+
+        printed = await self.run_wait(server, fail)
+        self.assertEqual(printed.status, 1)
+        self.assertIn("0 deliveries done, 2 waiting", printed.out)
+        self.assertIn("app fails; it is left alone", printed.out)
+
+    async def test_a_paused_destination_is_not_waited_for(self) -> None:
+        server = await self.start(1)
+        server.spool.paused["app"] = "410"
+        printed = await self.run_wait(server)
+        self.assertEqual(printed.status, 1)
+        self.assertIn("mailsvc resume app", printed.out)
+
+    async def test_a_destination_that_is_gone_is_not_waited_for(self) -> None:
+        server = await self.start(1)
+        server.dispatcher.known = {}
+        printed = await self.run_wait(server)
+        self.assertEqual(printed.status, 1)
+        self.assertIn("app is not configured", printed.out)
 
 
 class FileTestCase(SynchronousTestCase):

@@ -60,14 +60,15 @@ class QueueInMemory:
         return QueueSummary(tuple(map(self._destination, names)), 3, 4096, 1 << 30)
 
     def _destination(self, name: str) -> DestinationSummary:
-        states = [each.state for each in self.rows.values() if each.destination == name]
+        here = [each for each in self.rows.values() if each.destination == name]
+        states = [each.state for each in here]
         return DestinationSummary(
             name,
             states.count("waiting"),
             states.count("delivering"),
             states.count("dead"),
             1_000_000_000.0 if states else None,
-            2_000_000_000.0 if states else None,
+            min((each.due for each in here if each.state == "waiting"), default=None),
             self.paused.get(name),
             5000,
         )

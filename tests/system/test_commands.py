@@ -64,8 +64,9 @@ class QueueTests(CommandTestCase):
         self.assertLessEqual(len(self.receiver.requests), 12)
         failed = {request.headers["webhook-id"] for request in self.receiver.requests}
         self.status = 204
-        self.assertIn("20 deliveries are due now", self.command("retry", "--all"))
-        until(lambda: not self.queue()["messages"], "an empty queue")
+        printed = self.command("retry", "--all", "--wait")
+        self.assertIn("20 deliveries done, 0 waiting, 0 dead since", printed)
+        self.assertEqual(self.queue()["messages"], 0)
         delivered = [request.headers["webhook-id"] for request in self.receiver.requests]
         self.assertEqual(len(set(delivered)), 20)
         self.assertLessEqual(failed, set(delivered[len(failed) :]))
