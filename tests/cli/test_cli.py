@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
@@ -132,6 +134,23 @@ class LookingTests(ServedTestCase):
         printed = await self.run_command("route", "ann@elsewhere.example")
         self.assertEqual(printed.status, 1)
         self.assertIn("550", printed.out)
+
+    async def test_reload(self) -> None:
+        server = await self.serve()
+        printed = await self.run_command("reload")
+        self.assertEqual((printed.status, printed.out), (0, "reloaded\n"))
+        server.problems = ("mailsvc.toml:3: hostnme: unknown key",)
+        printed = await self.run_command("reload")
+        self.assertEqual(printed.status, 1)
+        self.assertIn("mailsvc.toml:3: hostnme", printed.out)
+        self.assertIn("the old configuration stays in force", printed.out)
+        value = (await self.run_command("reload", "--json")).json()
+        self.assertEqual(value, {"problems": list(server.problems)})
+
+    async def test_reload_without_a_server(self) -> None:
+        printed = await self.run_command("reload")
+        self.assertEqual(printed.status, 1)
+        self.assertIn("no server runs", printed.err)
 
 
 class ChangingTests(ServedTestCase):
@@ -516,10 +535,8 @@ class EndTests(SynchronousTestCase):
         self.assertRegex(printed.out, r"^mailsvc \d")
 
     def test_help_of_each_command(self) -> None:
-        for name in ["check", "route", "send-test", "queue", "show", "retry", "drop", "pause"] + [
-            "resume",
-            "passwd",
-        ]:
+        looking = ("check", "route", "send-test", "queue", "show")
+        for name in (*looking, "retry", "drop", "pause", "resume", "reload", "passwd"):
             printed = command(name, "--help")
             self.assertEqual(printed.status, 0)
             self.assertIn("--config FILE", printed.out)
@@ -533,6 +550,23 @@ class EndTests(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         self.assertEqual(self.ended_by(KeyboardInterrupt()).status, 130)
+
+    def test_nobody_reads_on(self) -> None:
+        path = os.path.abspath(self.mktemp())
+        with open(path, "w") as file:
+            file.write("hostnme = 1\n")
+        program = "import sys; from mailsvc.cli import main; sys.exit(main())"
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as closed:
+            done = subprocess.run(
+                [sys.executable, "-c", program, "check", "--config", path],
+                stdout=closed,
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=False,
+            )
+        self.assertEqual((done.returncode, done.stderr), (1, b""))
 
     def test_a_fault_of_ours(self) -> None:
         printed = self.ended_by(ZeroDivisionError("oops\x1b"))
