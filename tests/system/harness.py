@@ -20,7 +20,7 @@ from typing import IO
 from twisted.trial.unittest import SynchronousTestCase
 
 #: Seconds after which a wait has failed.
-DEADLINE = 12.0
+DEADLINE = 60.0
 
 #: Where the commands of the environment under test are.
 PROGRAMS = Path(sys.executable).parent

@@ -135,7 +135,9 @@ def _decoded(text: str, prefix: str) -> bytes:
 def signature_headers(
     keys: Sequence[Key], id: str, timestamp: int, body: bytes | Stream
 ) -> tuple[tuple[str, str], ...]:
-    """Return the three header fields of Standard Webhooks, or none without keys.
+    """Return the three header fields of Standard Webhooks; without keys the id alone.
+
+    Receivers tell a repeat by the id, signed or not.
 
     Blocking if ``body`` is a stream.
 
@@ -143,7 +145,7 @@ def signature_headers(
     :param timestamp: seconds since the epoch, of this attempt.
     """
     if not keys:
-        return ()
+        return (("webhook-id", id),)
     head = f"{id}.{timestamp}.".encode("ascii")
     return (
         ("webhook-id", id),

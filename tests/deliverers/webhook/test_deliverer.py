@@ -124,7 +124,7 @@ class RequestTests(Case):
     def test_a_secret_of_another_form_signs_nothing(self) -> None:
         """It is the format's own, such as Mailgun's signing key."""
         self.deliver(self.webhook(secret_file=self.secret("key-3ax6xnjp29jd6fds4gc373sgvjxteol0")))
-        self.assertNotIn("webhook-id", self.receiver.requests[0].headers)
+        self.assertNotIn("webhook-signature", self.receiver.requests[0].headers)
 
     def test_further_headers(self) -> None:
         self.deliver(self.webhook(headers={"X-Team": "support desk"}))
