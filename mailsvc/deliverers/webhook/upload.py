@@ -108,13 +108,17 @@ class _Reader:
         self._closed = False
 
     def read(self) -> bytes:
-        """Return the next chunk, or nothing at the end."""
+        """Return the next chunk; at the end close the file and return nothing."""
         with self._lock:
             if self._closed:
                 return b""
             if self._file is None:
                 self._file = self._content.open()
-            return self._file.read(CHUNK)
+            chunk = self._file.read(CHUNK)
+            if not chunk:
+                self._closed = True
+                self._file.close()
+            return chunk
 
     def close(self) -> None:
         """Close the file; what is read later is nothing."""
