@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from mailsvc.errors import SpoolError
+from mailsvc.errors import SpoolError, TransientFailure
 from mailsvc.interfaces import IContent
 from mailsvc.mime import mail as mail_module
 from mailsvc.mime import pool, worker
@@ -297,11 +297,28 @@ class ParserTests(TestCase):
         mail = await self.parser.parse(Content(LARGE * 100))
         self.assertEqual(mail.errors, ("not parsed: it took more memory than a mail may",))
 
+    async def test_stopped(self) -> None:
+        parsed = self.started(Content(LARGE, missing=1))
+        waiting = [self.started(Content(LARGE, missing=1)) for _ in range(5)]
+        await self.parser.stop()
+        await self.assertFailure(parsed, TransientFailure)
+        for later in waiting:
+            await self.assertFailure(later, TransientFailure)
+        await self.assertFailure(self.started(Content(LARGE)), TransientFailure)
+
     async def test_process_that_does_not_start(self) -> None:
         before = await self.open_files()
         with mock.patch.object(reactor, "spawnProcess", side_effect=OSError("no room")):
             await self.assertFailure(self.started(Content(LARGE)), OSError)
         self.assertEqual(await self.open_files(), before)
+        busy = [self.started(Content(LARGE, missing=1)) for _ in range(2)]
+        waiting = [self.started(Content(LARGE)) for _ in range(3)]
+        with mock.patch.object(reactor, "spawnProcess", side_effect=OSError("no room")):
+            self.clock.advance(self.limits.deadline)
+            for parsed in busy:
+                self.assertTrue((await parsed).errors)
+            for parsed in waiting:
+                await self.assertFailure(parsed, OSError)
         with mock.patch("os.pipe", side_effect=OSError("no room")):
             await self.assertFailure(self.started(Content(LARGE)), OSError)
         self.assertEqual((await self.parser.parse(Content(LARGE))).subject, "large")

@@ -141,12 +141,13 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 def base64_octets(octets: bytes, where: str, notes: Notes) -> bytes:
     """Return what can be decoded of base64 (RFC 2045 section 6.8)."""
+    # Line ends do not count, and in broken mail neither does what is not of the alphabet.
+    octets = octets.translate(None, b" \t\r\n")
     try:
         return binascii.a2b_base64(octets, strict_mode=True)
     except binascii.Error:
         pass
-    # Line ends, and in broken mail everything else that is not of the alphabet, do not count.
-    body, _, rest = octets.translate(None, b" \t\r\n").partition(b"=")
+    body, _, rest = octets.partition(b"=")
     clean = body.translate(None, body.translate(None, _BASE64))
     if len(clean) != len(body) or rest.strip(b"=") or len(clean) % 4 == 1:
         notes.add(f"{where}: broken base64")

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
 
+from mailsvc.errors import TransientFailure
 from mailsvc.interfaces import IContent
 from mailsvc.mime.allowance import Allowance
 from mailsvc.mime.limits import Limits
@@ -45,12 +46,14 @@ class Parser:
         self._limits = limits or Limits()
         self._in_thread = in_thread
         self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
+        self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
     async def parse(self, content: IContent) -> ParsedMail:
         """Return the parsed mail; whatever it holds, this does not fail for it.
 
         :raises mailsvc.errors.SpoolError: the content is damaged.
+        :raises mailsvc.errors.TransientFailure: the service stops.
         :raises OSError: the content could not be read, or a process not be started.
         """
         taken = await self.allowance.take(_FACTOR * content.size + _OVERHEAD)
@@ -63,7 +66,8 @@ class Parser:
         return mail
 
     async def stop(self) -> None:
-        """End the workers; what they were parsing arrives unparsed."""
+        """End the workers, and no mail is given to any again."""
+        self._stopped = True
         await self.pool.stop()
 
     async def _parsed(self, content: IContent) -> ParsedMail:
@@ -74,6 +78,8 @@ class Parser:
         try:
             return await self.pool.parse(content)
         except WorkerDied as death:
+            if self._stopped:
+                raise TransientFailure("the service stopped before the mail was parsed") from None
             return ParsedMail(errors=(f"not parsed: {death}",))
 
     def _quickly(self, content: IContent) -> ParsedMail | None:

@@ -227,6 +227,7 @@ class WorkerPool:
         self._lent: set[_Worker] = set()
         self._idle: dict[_Worker, IDelayedCall] = {}
         self._waiting: list[Deferred[None]] = []
+        self._stopped = False
 
     async def parse(self, content: IContent) -> ParsedMail:
         """Return the mail as a worker parsed it.
@@ -261,7 +262,8 @@ class WorkerPool:
         return frozenset(worker.pid for worker in self._alive)
 
     async def stop(self) -> None:
-        """End every worker, and wait until they are gone."""
+        """End every worker, and wait until they are gone; there will be no others."""
+        self._stopped = True
         workers = tuple(self._alive)
         for worker in workers:
             worker.kill("the service stops")
@@ -273,6 +275,18 @@ class WorkerPool:
             waiter: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(waiter)
             await waiter
+        try:
+            worker = self._worker()
+        except BaseException:
+            # The turn that was not taken is the next one's.
+            self._wake()
+            raise
+        self._lent.add(worker)
+        return worker
+
+    def _worker(self) -> _Worker:
+        if self._stopped:
+            raise WorkerDied("the service stops")
         if self._idle:
             worker, timer = self._idle.popitem()
             timer.cancel()
@@ -280,7 +294,6 @@ class WorkerPool:
             worker = _Worker(self._limits, self._buried)
             worker.start(self._reactor)
             self._alive.add(worker)
-        self._lent.add(worker)
         return worker
 
     def _take_back(self, worker: _Worker) -> None:
@@ -289,6 +302,9 @@ class WorkerPool:
             self._idle[worker] = self._clock.callLater(_IDLE, worker.retire)
         else:
             worker.retire()
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiting:
             self._waiting.pop(0).callback(None)
 
