@@ -7,8 +7,11 @@ slash is a file, such as a library of another language.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,3 +34,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{reason}; CI is to install every program that a test needs", False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _working_directory() -> Iterator[None]:
+    """Let trial's ``mktemp``, which goes by the working directory, leave nothing in the tree."""
+    with tempfile.TemporaryDirectory(prefix="mailsvc-tests-") as path, contextlib.chdir(path):
+        yield

@@ -97,6 +97,11 @@ class Server:
             return "\n".join(self.lines)
 
     @property
+    def running(self) -> bool:
+        """Say whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """Return the process id of what was launched."""
         assert self._process is not None
