@@ -171,6 +171,24 @@ class ParserTests(TestCase):
         self.assertEqual((mail.subject, mail.text), ("small", "text\n"))
         self.assertEqual(self.parser.pool.processes, frozenset())
 
+    async def test_no_more_threads_than_allowed(self) -> None:
+        now = most = 0
+
+        async def counted(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            try:
+                return await in_thread(function, *args, **kwargs)
+            finally:
+                now -= 1
+
+        self.parser = Parser(IReactorProcess(reactor), counted, self.limits, self.clock)
+        waiting = [self.started(Content(SMALL)) for _ in range(6)]
+        for parsed in waiting:
+            self.assertEqual((await parsed).subject, "small")
+        self.assertEqual((now, most), (0, 2))
+
     async def test_large_mail_in_a_worker_that_stays(self) -> None:
         processes = set()
         for _ in range(3):

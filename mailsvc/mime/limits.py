@@ -14,6 +14,8 @@ class Limits:
 
     :ivar memory: octets that all mails being parsed or delivered parsed may use together.
     :ivar small: octets up to which a mail is parsed in a thread; larger ones go to a worker.
+    :ivar threads: mails at most that are parsed in threads at the same time: parsers have the
+        interpreter one at a time, and the reactor waits for its turn among them.
     :ivar small_header: octets of header up to which a mail is parsed in a thread.
     :ivar header: octets of a header block that are read; further fields are left out.
     :ivar fields: header fields of one block that are read.
@@ -30,6 +32,7 @@ class Limits:
 
     memory: int = 256 * 1024 * 1024
     small: int = 64 * 1024
+    threads: int = 2
     small_header: int = 32 * 1024
     header: int = 1024 * 1024
     fields: int = 2000

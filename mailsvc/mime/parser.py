@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import BinaryIO
 
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
 
 from mailsvc.errors import TransientFailure
@@ -46,6 +47,7 @@ class Parser:
         self._limits = limits or Limits()
         self._in_thread = in_thread
         self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
+        self._turns = DeferredSemaphore(self._limits.threads)
         self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
@@ -72,7 +74,11 @@ class Parser:
 
     async def _parsed(self, content: IContent) -> ParsedMail:
         if content.size <= self._limits.small:
-            mail = await self._in_thread(self._quickly, content)
+            await self._turns.acquire()
+            try:
+                mail = await self._in_thread(self._quickly, content)
+            finally:
+                self._turns.release()
             if mail is not None:
                 return mail
         try:
