@@ -404,6 +404,13 @@ class ConfinementTests(SynchronousTestCase):
         self.assertEqual(hard, resource.RLIM_INFINITY)
         self.assertGreater(set_limits[resource.RLIMIT_AS][0], 10_010_000)
 
+    def test_without_proc(self) -> None:
+        set_limits: dict[int, tuple[int, int]] = {}
+        self.patch(resource, "setrlimit", set_limits.__setitem__)
+        with mock.patch("builtins.open", side_effect=FileNotFoundError):
+            worker.confine(1000, Limits())
+        self.assertEqual(set(set_limits), {resource.RLIMIT_CPU})
+
     def test_never_above_what_the_process_may(self) -> None:
         set_limits: dict[int, tuple[int, int]] = {}
         self.patch(resource, "setrlimit", set_limits.__setitem__)

@@ -30,8 +30,12 @@ def confine(size: int, limits: Limits) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = int(used.ru_utime + used.ru_stime) + 1
     _limit(resource.RLIMIT_CPU, spent + limits.cpu)
-    with open("/proc/self/statm", "rb") as file:
-        pages = int(file.read().split()[0])
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[0])
+    except OSError:
+        # Not Linux: what is in use is not known, so no limit can be set on what is added.
+        return
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + limits.room + _FACTOR * size)
 
 
