@@ -195,13 +195,12 @@ def _orcpt(found: RecipientParameters, value: str | None) -> bool:
 
 def _utf8_address(text: str) -> str | None:
     """Return the decoded utf-8-addr-xtext or utf-8-addr-unitext, or None."""
-    plain = decode_xtext(text) if "+" in text else text
-    if plain is None or _UTF8_TEXT.fullmatch(plain) is None:
+    if _UTF8_TEXT.fullmatch(text) is None:
         return None
     try:
-        decoded = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), plain)
+        decoded = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
         decoded.encode()
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return decoded if decoded.isprintable() else None
 

@@ -1,0 +1,108 @@
+"""Every event: one printable line for people, and its fields for the JSON line."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsvc import events
+from mailsvc.events import CommandRefused, Event, MessageAccepted, Notice, printable, shown
+from mailsvc.message import Address
+
+EVIL = 'a\r\nb\x1b[31m "c" \u202e\ud800 \x00é\x85'
+
+
+def classes() -> list[type[Event]]:
+    """Return every event class, the base excepted."""
+    return [
+        value
+        for value in vars(events).values()
+        if isinstance(value, type) and issubclass(value, Event) and value is not Event
+    ]
+
+
+def value(kind: object) -> object:
+    """Return the worst value of a type."""
+    if kind is str:
+        return EVIL
+    if kind is int:
+        return 12
+    if kind is float:
+        return 1.5
+    if kind is Address:
+        return Address(EVIL, "example.com")
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return (value(arguments[0]),) * 7
+    if arguments:
+        return value(arguments[0])
+    raise AssertionError(f"a field of type {kind!r} is new: say here what its worst value is")
+
+
+def evil(kind: type[Event]) -> Event:
+    hints = typing.get_type_hints(kind)
+    values = {field.name: value(hints[field.name]) for field in dataclasses.fields(kind)}
+    if "id" in values:
+        # An id is ours: letters, digits and hyphens.
+        values["id"] = "m1-1"
+    return kind(**values)
+
+
+class EventTests(SynchronousTestCase):
+    """No line holds an octet that a terminal or a log parser would act on."""
+
+    def test_every_event(self) -> None:
+        self.assertGreater(len(classes()), 5)
+        for kind in classes():
+            event = evil(kind)
+            text = event.text()
+            self.assertTrue(text.isascii() and text.isprintable(), text)
+            self.assertEqual(event.name, kind.__name__)
+            names = [field.name for field in dataclasses.fields(kind)]
+            self.assertEqual(list(event.values()), names)
+            self.assertIn(kind.level, ("debug", "info", "warn", "error", "critical"))
+
+    def test_the_base_has_no_words(self) -> None:
+        self.assertRaises(NotImplementedError, Event().text)
+
+    def test_what_can_be_missing(self) -> None:
+        event = MessageAccepted("m1", "192.0.2.1", None, (Address("b", "example.com"),), 10, 0.25)
+        self.assertEqual(
+            event.text(),
+            "accepted m1 from=<> to=<b@example.com> size=10 client=192.0.2.1 in 0.250s",
+        )
+
+    def test_many_recipients_are_counted(self) -> None:
+        to = tuple(Address(f"b{number}", "example.com") for number in range(7))
+        event = MessageAccepted("m1", "192.0.2.1", to[0], to, 10, 0.25, user="alice")
+        self.assertIn("to=<b0@example.com>,", event.text())
+        self.assertIn(",<b4@example.com> and 2 more size=10", event.text())
+        self.assertIn(" user=alice in", event.text())
+
+    def test_a_refusal_is_one_line(self) -> None:
+        event = CommandRefused("192.0.2.1", "RCPT", "a b", "550 5.1.1 No such mailbox")
+        self.assertEqual(
+            event.text(), "refused RCPT a\\x20b client=192.0.2.1: 550 5.1.1 No such mailbox"
+        )
+
+
+class PrintableTests(SynchronousTestCase):
+    """Escapes."""
+
+    @settings(deadline=None)
+    @given(st.text(max_size=400))
+    def test_any_text(self, text: str) -> None:
+        for escaped in (printable(text), shown(text)):
+            self.assertTrue(escaped.isascii() and (escaped.isprintable() or not escaped))
+        self.assertNotIn(" ", shown(text))
+
+    def test_plain_text_stays(self) -> None:
+        self.assertEqual(printable("as it is"), "as it is")
+
+    def test_length(self) -> None:
+        self.assertEqual(printable("x" * 300), "x" * 253 + "...")
+        self.assertEqual(Notice("y" * 3000).text(), "y" * 1997 + "...")
