@@ -16,6 +16,8 @@ HEADING = re.compile(r"^#{1,6} +(.*?)#*\s*$", re.MULTILINE)
 QUOTE = re.compile(r"^<!-- quoted from (\S+) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+NAMED = re.compile(r"`((?:mailsvc|tests|etc|docs|twisted|benchmarks)/[\w./*-]+)`")
+
 RUN = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/twistd -n mailsvc"
 TEST = "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest"
 
@@ -78,6 +80,16 @@ class PageTests(SynchronousTestCase):
             page.name
             for page in sorted((ROOT / "docs").glob("*.md"))
             if page.name != "README.md" and f"({page.name})" not in index
+        ]
+        self.assertEqual(missing, [])
+
+    def test_the_files_that_pages_name_exist(self) -> None:
+        """Those in code spans, such as a module's; a star stands for any name."""
+        missing = [
+            f"{page.relative_to(ROOT)}: {name}"
+            for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+            for name in NAMED.findall(FENCE.sub("", page.read_text("utf-8")))
+            if not list(ROOT.glob(name.rstrip("/")))
         ]
         self.assertEqual(missing, [])
 
