@@ -60,6 +60,11 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(reply.encode(), b"550 5.1.1 No j?rg?\t?\r\n")
         self.assertEqual(reply.encode(utf8=True), "550 5.1.1 No jörg?\t?\r\n".encode())
 
+    def test_a_long_line_is_cut_between_characters(self) -> None:
+        encoded = Reply(550, "ä" * 300, "5.1.1").encode(utf8=True)
+        self.assertEqual(encoded.decode(), "550 5.1.1 " + "ä" * 237 + "\r\n")
+        self.assertEqual(len(Reply(550, "a" * 600).encode()), 486)
+
     @settings(deadline=None, max_examples=500)
     @given(TEXT, st.sampled_from(["", "2.0.0", "5.123.456"]), st.booleans())
     def test_any_text(self, text: str, status: str, utf8: bool) -> None:
