@@ -25,6 +25,13 @@ DEADLINE = 60.0
 #: Where the commands of the environment under test are.
 PROGRAMS = Path(sys.executable).parent
 
+#: twistd, or where coverage is measured the same with its figures saved.
+TWISTD = (
+    [sys.executable, "-P", str(Path(__file__).with_name("measured.py"))]
+    if "COVERAGE_PROCESS_CONFIG" in os.environ
+    else [str(PROGRAMS / "twistd")]
+)
+
 LISTENING = re.compile(r"listening on (\S+?):(\d+)\b")
 
 
@@ -66,7 +73,7 @@ class Server:
         self.lines = []
         self._ended = False
         self._process = subprocess.Popen(
-            [*prefix, str(PROGRAMS / "twistd"), "-n", "--pidfile=", "mailsvc", *self.arguments],
+            [*prefix, *TWISTD, "-n", "--pidfile=", "mailsvc", *self.arguments],
             cwd=self.directory,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             stdin=subprocess.DEVNULL,
