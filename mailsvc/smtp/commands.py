@@ -266,7 +266,10 @@ def vrfy(talk: Conversation, argument: bytes) -> None:
 def _verified(talk: Conversation, answer: Answer, *, utf8: bool = False) -> None:
     if not isinstance(answer, Reply):
         raise TypeError(f"not an answer to VRFY: {answer!r}")
-    talk.send(answer.encode(utf8=utf8))
+    if answer.code == 421:
+        talk.say(answer)
+    else:
+        talk.send(answer.encode(utf8=utf8))
 
 
 def _verified_utf8(talk: Conversation, answer: Answer) -> None:

@@ -105,8 +105,15 @@ class Conversation:
         self._out.append(octets)
 
     def say(self, reply: Reply) -> None:
-        """Queue a reply; under SMTPUTF8 it may hold UTF-8 (RFC 6531 section 3.7.4.1)."""
-        self._out.append(reply.encode(utf8=self.utf8))
+        """Queue a reply; 421 is the last one (RFC 5321 section 3.8).
+
+        Under SMTPUTF8 it may hold UTF-8 (RFC 6531 section 3.7.4.1).
+        """
+        octets = reply.encode(utf8=self.utf8)
+        if reply.code == 421:
+            self.end(octets)
+        else:
+            self._out.append(octets)
 
     def send_each(self, octets: bytes) -> None:
         """Queue the reply to a content: LMTP has one for each recipient (RFC 2033 section 4.2)."""

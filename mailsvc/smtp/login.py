@@ -18,9 +18,6 @@ from mailsvc.smtp.questions import (
 )
 from mailsvc.smtp.states import Phase
 
-#: Refused authentications of one connection; the next AUTH is 421 and the end.
-FAILURES = 5
-
 
 def offered(policy: Policy, *, secure: bool) -> tuple[str, ...]:
     """Return the mechanisms that may be used in the present state."""
@@ -49,7 +46,7 @@ def auth(talk: Conversation, argument: bytes) -> None:
         known = mechanism in policy.mechanisms
         talk.error(replies.NEEDS_TLS if known else replies.UNKNOWN_MECHANISM)
         return
-    if talk.failures >= FAILURES:
+    if talk.failures >= policy.failures:
         talk.end(replies.TOO_MANY_FAILURES)
         return
     response: bytes | None = None

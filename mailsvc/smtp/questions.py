@@ -2,7 +2,7 @@
 
 :meth:`mailsvc.smtp.session.Session.next` returns one of these.  Those that need an answer stop the
 session until :meth:`~mailsvc.smtp.session.Session.answer` gives it; for the others the owner acts
-and calls ``next`` again.
+and calls ``next`` again.  An answer of 421 ends the session, whatever was asked.
 
 Every transaction that began (a :class:`SenderAsked` not refused) ends with exactly one of
 :class:`ContentEnded`, :class:`TransactionReset` and :class:`CloseAsked` (or :class:`TLSAsked`);

@@ -17,7 +17,6 @@ def _ready(code: int, status: str, text: str) -> bytes:
 # 2xx and 3xx
 SENDER_OK = _ready(250, "2.1.0", "Sender accepted")
 RECIPIENT_OK = _ready(250, "2.1.5", "Recipient accepted")
-CONTENT_OK = _ready(250, "2.0.0", "Message accepted")
 RESET = _ready(250, "2.0.0", "Reset")
 NOTHING_DONE = _ready(250, "2.0.0", "Nothing done")
 BYE = _ready(221, "2.0.0", "Bye")

@@ -11,6 +11,7 @@ from mailsvc.smtp.conversation import Conversation
 from mailsvc.smtp.questions import Answer, ContentEnded, ContentReceived, ContentStarted
 from mailsvc.smtp.states import ORDER, Move, Phase, State
 
+_ACCEPTED = Reply(250, "Message accepted", "2.0.0")
 # Twenty digits are more than any size; what is longer is refused before it becomes a number.
 _BDAT = re.compile(rb"([0-9]{1,20})(?: (LAST))?", re.IGNORECASE)
 
@@ -59,7 +60,9 @@ def bdat(talk: Conversation, argument: bytes) -> None:
 def _bdat_answered(talk: Conversation, answer: Answer) -> None:
     chunk = talk.chunk
     assert chunk is not None
-    if isinstance(answer, Reply):
+    if isinstance(answer, Reply) and answer.code == 421:
+        talk.say(answer)
+    elif isinstance(answer, Reply):
         octets = answer.encode(utf8=talk.utf8)
         if chunk.last and talk.policy.role == "lmtp":
             octets *= talk.recipients
@@ -176,18 +179,20 @@ def _content_over(talk: Conversation, content: Content) -> None:
 
 
 def _ended(talk: Conversation, answer: Answer) -> None:
+    lmtp = talk.policy.role == "lmtp"
     if isinstance(answer, tuple):
-        if talk.policy.role != "lmtp" or len(answer) != talk.recipients:
+        if not lmtp or len(answer) != talk.recipients:
             raise ValueError("a tuple of replies is for LMTP, one for each accepted recipient")
-        for reply in answer:
-            talk.say(reply)
-        accepted = any(reply.code < 300 for reply in answer)
+        given = answer
     else:
-        octets, code = replies.CONTENT_OK, 250
-        if isinstance(answer, Reply):
-            octets, code = answer.encode(utf8=talk.utf8), answer.code
-        talk.send_each(octets)
-        accepted = code < 300
-    if accepted:
-        talk.errors = 0
+        reply = answer if isinstance(answer, Reply) else _ACCEPTED
+        given = (reply,) * (talk.recipients if lmtp else 1)
+    utf8 = talk.utf8
     talk.finish()
+    if any(reply.code < 300 for reply in given):
+        talk.errors = 0
+    for reply in given:
+        if reply.code == 421:
+            talk.say(reply)
+            return
+        talk.send(reply.encode(utf8=utf8))

@@ -295,6 +295,51 @@ class ShutTests(SynchronousTestCase):
         self.assertEqual(session.next(), ContentDropped())
 
 
+class ShutByAnswerTests(SynchronousTestCase):
+    """RFC 5321 section 3.8: 421 is the last reply, whoever gives it.  Requirement 33."""
+
+    LAST = Reply(421, "Too many", "4.7.0")
+
+    def refuse(self, text: bytes, accepted: int, policy: Policy | None = None) -> Session:
+        session = Session(policy or Policy("mx.example.com"))
+        session.receive(text + b"NOOP\r\n")
+        for _ in range(accepted):
+            session.next()
+            session.answer(None)
+        while isinstance(session.next(), ContentReceived):
+            pass
+        session.answer(self.LAST)
+        self.assertEqual(session.next(), CloseAsked())
+        self.assertIsNone(session.next())
+        output = session.output()
+        self.assertTrue(output.endswith(b"421 4.7.0 Too many\r\n"), output)
+        self.assertEqual(output.count(b"421"), 1)
+        self.assertIs(session.phase, Phase.CLOSED)
+        return session
+
+    def test_sender_and_recipient(self) -> None:
+        self.refuse(ENVELOPE.encode(), 0)
+        self.refuse(ENVELOPE.encode(), 1)
+
+    def test_content(self) -> None:
+        """The owner decided on a complete content, so it is not told to drop it."""
+        for content in (b"DATA\r\n", b"BDAT 3\r\nabc", b"BDAT 3 LAST\r\nabc"):
+            self.refuse(ENVELOPE.encode() + content, 2)
+        self.refuse(ENVELOPE.encode() + b"DATA\r\nx\r\n.\r\n", 3)
+        self.refuse(ENVELOPE.encode() + b"BDAT 3 LAST\r\nabc", 3)
+
+    def test_content_of_lmtp(self) -> None:
+        policy = Policy("mx.example.com", role="lmtp")
+        text = b"LHLO x\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<b@example.com>\r\n" * 3
+        self.refuse(text + b"BDAT 0 LAST\r\n", 5, policy)
+
+    def test_verify(self) -> None:
+        self.refuse(b"VRFY x\r\n", 0, Policy("mx.example.com", vrfy="anyone"))
+
+    def test_login(self) -> None:
+        self.refuse(b"EHLO x\r\nAUTH PLAIN eA==\r\n", 0, PLAIN)
+
+
 class LineTests(SynchronousTestCase):
     """Requirements 2, 3, 5 and 6: lines, long ones and those that have no end."""
 
