@@ -10,7 +10,12 @@ USER, PASSWORD = "alice", "correct horse 7+"
 
 
 class SecureTestCase(SystemTestCase):
-    """Three listeners: MX and submission with STARTTLS, submission with implicit TLS."""
+    """Three listeners: MX and submission with STARTTLS, submission with implicit TLS.
+
+    :cvar auth: further keys of ``[auth]``.
+    """
+
+    auth = ""
 
     def setUp(self) -> None:
         super().setUp()
@@ -29,6 +34,7 @@ certificates = "{self.authority.identity}"
 
 [auth]
 users = "{self.directory}/users"
+{self.auth}
 """,
         )
         self.mailsvc(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import mails
-from tests.system.harness import until
+from tests.system.harness import Timeout, until
 from tests.system.secure import PASSWORD, USER, SecureTestCase
 
 SENDER, RECIPIENT = "ann@sender.example", "bob@example.com"
@@ -102,6 +102,7 @@ smtp_tls_CAfile = {home}/authority.pem
 smtp_sasl_auth_enable = {auth}
 smtp_sasl_password_maps = texthash:{home}/passwords
 smtp_sasl_security_options = noanonymous
+smtp_sasl_mechanism_filter = {mechanisms}
 """
 
 POSTFIX_MASTER = """
@@ -125,6 +126,7 @@ postlog unix-dgram n - n - 1 postlogd
 
 EXIM = """
 primary_hostname = relay.example
+exim_path = {program}
 exim_user = {user}
 exim_group = {group}
 spool_directory = {home}/spool
@@ -155,8 +157,7 @@ plain:
 """
 
 
-@pytest.mark.proof
-class RelayTests(SecureTestCase):
+class RelayTestCase(SecureTestCase):
     """Real mail servers, as root, in a directory that their own users may enter."""
 
     def setUp(self) -> None:
@@ -176,9 +177,15 @@ class RelayTests(SecureTestCase):
             self.run_program("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
             return pwd.getpwnam(name)
 
-    def check(self, keyword: bytes, *sent: bytes) -> None:
+    def check(self, logs: Path, keyword: bytes, *sent: bytes) -> None:
         """What arrived has the bodies that were sent, behind the relay's header."""
-        filed = self.in_maildir(len(sent))
+        try:
+            filed = self.in_maildir(len(sent))
+        except Timeout:
+            said = [
+                path.read_text("utf-8", "replace") for path in sorted(logs.parent.glob(logs.name))
+            ]
+            self.fail("\n".join([*said, self.running.output]))
         self.assertEqual(
             sorted(content.split(b"\n\n", 1)[1] for content in filed),
             sorted(content.replace(b"\r\n", b"\n").split(b"\n\n", 1)[1] for content in sent),
@@ -187,7 +194,11 @@ class RelayTests(SecureTestCase):
             self.assertIn(b" with %s" % keyword, content)
             self.assertTrue(content.startswith(b"Return-Path: <%s>\n" % SENDER.encode()))
 
-    def postfix(self, port: int, auth: str, keyword: bytes) -> None:
+    def postfix(self, port: int, mechanisms: str, keyword: bytes) -> None:
+        """Relay by Postfix.
+
+        :param mechanisms: those that it may log in by; empty: it does not log in.
+        """
         owner = self.user("postfix")
         etc = self.home / "etc"
         etc.mkdir()
@@ -197,7 +208,14 @@ class RelayTests(SecureTestCase):
         log = f"{self.home.name}.log"
         self.addCleanup(Path("/var/log", log).unlink, missing_ok=True)
         (etc / "main.cf").write_text(
-            POSTFIX_MAIN.format(home=self.home, port=port, auth=auth, log=log), "utf-8"
+            POSTFIX_MAIN.format(
+                home=self.home,
+                port=port,
+                auth="yes" if mechanisms else "no",
+                mechanisms=mechanisms,
+                log=log,
+            ),
+            "utf-8",
         )
         (etc / "master.cf").write_text(POSTFIX_MASTER.lstrip(), "utf-8")
         (self.home / "passwords").write_text(f"[localhost]:{port} {USER}:{PASSWORD}\n", "utf-8")
@@ -209,19 +227,11 @@ class RelayTests(SecureTestCase):
                 *("sendmail", "-C", str(etc), "-i", "-f", SENDER, RECIPIENT),
                 stdin=content.replace(b"\r\n", b"\n"),
             )
-        self.check(keyword, *sent)
+        self.check(Path("/var/log", log), keyword, *sent)
         # An empty queue: Postfix, too, holds that everything was handed over.
         until(
             lambda: "queue is empty" in self.run_program("mailq", "-C", str(etc)), "an empty queue"
         )
-
-    @pytest.mark.needs("postfix")
-    def test_postfix_to_the_mx(self) -> None:
-        self.postfix(self.mx, "no", b"ESMTPS ")
-
-    @pytest.mark.needs("postfix")
-    def test_postfix_logged_in(self) -> None:
-        self.postfix(self.submission, "yes", b"ESMTPSA")
 
     def exim(self, port: int, auth: str, chunking: str, keyword: bytes) -> None:
         owner = self.user("Debian-exim")
@@ -235,6 +245,7 @@ class RelayTests(SecureTestCase):
                 port=port,
                 auth=auth,
                 chunking=chunking,
+                program=shutil.which("exim4"),
                 user=owner.pw_name,
                 group=owner.pw_gid,
                 name=USER,
@@ -249,8 +260,21 @@ class RelayTests(SecureTestCase):
                 *("exim4", "-C", str(configuration), "-odf", "-oi", "-f", SENDER, RECIPIENT),
                 stdin=content.replace(b"\r\n", b"\n"),
             )
-        self.check(keyword, *sent)
+        self.check(self.home / "log" / "*", keyword, *sent)
         self.assertEqual(self.run_program("exim4", "-C", str(configuration), "-bpc").strip(), "0")
+
+
+@pytest.mark.proof
+class RelayTests(RelayTestCase):
+    """To the MX, and to the submission port logged in."""
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_to_the_mx(self) -> None:
+        self.postfix(self.mx, "", b"ESMTPS ")
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_logged_in(self) -> None:
+        self.postfix(self.submission, "plain, login", b"ESMTPSA")
 
     @pytest.mark.needs("exim4")
     def test_exim_to_the_mx_with_chunking(self) -> None:
@@ -259,6 +283,17 @@ class RelayTests(SecureTestCase):
     @pytest.mark.needs("exim4")
     def test_exim_logged_in_without_chunking(self) -> None:
         self.exim(self.submission, "*", ":", b"ESMTPSA")
+
+
+@pytest.mark.proof
+class ScramRelayTests(RelayTestCase):
+    """Verifiers with as many iterations as Cyrus SASL, which Postfix uses, computes at the most."""
+
+    auth = "iterations = 65536"
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_logged_in(self) -> None:
+        self.postfix(self.submission, "scram-sha-256", b"ESMTPSA")
 
 
 @pytest.mark.proof
