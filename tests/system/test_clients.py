@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import smtplib
 import ssl
+import tempfile
 
 import pytest
 
-from tests.system import mails
+from tests.system import configurations, mails
 from tests.system.harness import SystemTestCase
 from tests.system.secure import PASSWORD, USER, SecureTestCase
 
@@ -77,6 +79,42 @@ class PlainTests(SystemTestCase):
     def test_msmtp(self) -> None:
         self.run_program(*msmtp(self.running.port), ENVELOPE[1], stdin=FILED)
         self.arrived()
+
+
+class LMTPTests(SystemTestCase):
+    """LMTP on a Unix socket, as a mail server on the same machine hands mail over."""
+
+    def test_a_reply_for_each_recipient(self) -> None:
+        # A Unix socket's path must be short.
+        folder = tempfile.mkdtemp(prefix="mailsvc-")
+        self.addCleanup(shutil.rmtree, folder)
+        path = f"{folder}/lmtp"
+        server = self.server(
+            "--config",
+            str(
+                self.write(
+                    "mailsvc.toml",
+                    configurations.maildir(
+                        self.directory,
+                        f'[[listener]]\nendpoint = "unix:{path}:mode=600"\nrole = "lmtp"\n',
+                    ),
+                )
+            ),
+        ).start(listeners=0)
+        server.wait_for(f"listening on {path}")
+        client = smtplib.LMTP(path)
+        self.addCleanup(client.close)
+        client.ehlo()
+        client.mail(ENVELOPE[0])
+        recipients = (ENVELOPE[1], "x@elsewhere.example", "eve@example.com")
+        self.assertEqual([client.rcpt(name)[0] for name in recipients], [250, 550, 250])
+        # smtplib reads one reply to the content; LMTP has one for each recipient that was taken.
+        self.assertEqual(client.data(MAIL)[0], 250)
+        self.assertEqual(client.getreply()[0], 250)
+        self.assertEqual(client.quit()[0], 221)
+        for filed in self.in_maildir(2):
+            self.assertEqual(mails.without_trace(filed), FILED)
+            self.assertIn(b" with LMTP id ", filed)
 
 
 class SecureTests(SecureTestCase):
