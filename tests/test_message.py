@@ -65,6 +65,25 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(encoded.decode(), "550 5.1.1 " + "ä" * 237 + "\r\n")
         self.assertEqual(len(Reply(550, "a" * 600).encode()), 486)
 
+    @settings(deadline=None)
+    @given(
+        st.text(st.characters(min_codepoint=9, max_codepoint=127), max_size=40),
+        st.integers(1, 12),
+        st.sampled_from(["", "2.0.0"]),
+    )
+    def test_short_and_long_texts_are_written_alike(
+        self, text: str, times: int, status: str
+    ) -> None:
+        """The quick way for plain texts equals the plain one."""
+        text *= times
+        lines = []
+        for line in text.split("\n"):
+            clean = re.sub(r"[^\t -~]", "?", line) or "-"
+            lines.append((f"{status} " if status else "") + clean)
+        wanted = [f"250-{line[:480]}\r\n" for line in lines]
+        wanted[-1] = wanted[-1].replace("-", " ", 1)
+        self.assertEqual(Reply(250, text, status).encode().decode(), "".join(wanted))
+
     @settings(deadline=None, max_examples=500)
     @given(TEXT, st.sampled_from(["", "2.0.0", "5.123.456"]), st.booleans())
     def test_any_text(self, text: str, status: str, utf8: bool) -> None:

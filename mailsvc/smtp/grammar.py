@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailsvc.message import Address
 
@@ -28,10 +28,10 @@ _LITERAL = r"\[[A-Za-z0-9.:]++\]"
 _AT_DOMAIN = rf"@(?:{_DOMAIN}|{_LITERAL})"
 
 _PATH = re.compile(
-    rf"<(?P<route>{_AT_DOMAIN}(?:,{_AT_DOMAIN})*+:)?"
-    rf"(?P<local>{_DOT_STRING}|{_QUOTED})@(?P<domain>{_DOMAIN}|{_LITERAL})>"
+    rf"<({_AT_DOMAIN}(?:,{_AT_DOMAIN})*+:)?"
+    rf"({_DOT_STRING}|{_QUOTED})@({_DOMAIN}|{_LITERAL})>"
 )
-_MAILBOX = re.compile(rf"(?P<local>{_DOT_STRING}|{_QUOTED})@(?P<domain>{_DOMAIN}|{_LITERAL})")
+_MAILBOX = re.compile(rf"({_DOT_STRING}|{_QUOTED})@({_DOMAIN}|{_LITERAL})")
 _POSTMASTER = re.compile(r"<(postmaster)>", re.IGNORECASE | re.ASCII)
 _HOST_NAME = re.compile(_DOMAIN, re.ASCII)
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -48,8 +48,7 @@ _LABEL_OCTETS = 63
 _LOCAL_OCTETS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A path as MAIL and RCPT have it.
 
     :ivar address: None for the null path ``<>``.
@@ -69,10 +68,9 @@ def parse_path(text: str, start: int) -> Path | None:
     match = _PATH.match(text, start)
     if match is None:
         return None
-    address = _mailbox(match)
-    if address is None:
-        return None
-    return Path(address, match["route"] is not None, match.end())
+    route, local, domain = match.groups()
+    address = _mailbox(local, domain)
+    return Path(address, route is not None, match.end()) if address is not None else None
 
 
 def parse_postmaster(text: str, start: int) -> Path | None:
@@ -84,14 +82,13 @@ def parse_postmaster(text: str, start: int) -> Path | None:
 def parse_mailbox(text: str) -> Address | None:
     """Return a mailbox without brackets, or None."""
     match = _MAILBOX.fullmatch(text)
-    return _mailbox(match) if match is not None else None
+    return _mailbox(match[1], match[2]) if match is not None else None
 
 
-def _mailbox(match: re.Match[str]) -> Address | None:
-    local = match["local"]
+def _mailbox(local: str, domain: str) -> Address | None:
+    """Return the mailbox of a local part and a domain that fit the grammar, if their sizes do."""
     if local[0] == '"':
         local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
-    domain = match["domain"]
     if len(local) > _LOCAL_OCTETS // 4 and len(local.encode()) > _LOCAL_OCTETS:
         return None
     if not (_is_literal(domain) if domain[0] == "[" else _fits(domain)):

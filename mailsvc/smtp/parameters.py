@@ -106,7 +106,7 @@ def _split(text: str) -> list[tuple[str, str | None]] | bytes:
         if match is None:
             return replies.BAD_PARAMETER
         words.append((match[1].upper(), match[2]))
-    if len({name for name, _ in words}) != len(words):
+    if len(words) > 1 and len({name for name, _ in words}) != len(words):
         return replies.REPEATED_PARAMETER
     return words
 

@@ -63,7 +63,7 @@ class Session(Conversation):
             if data and not self._tls_written:
                 self.refuse_residue()
             return
-        if not self.has_input():
+        if self.at >= len(self.data) and not self.held:
             self.data, self.at = data, 0
         elif not self.held:
             self.held = bytearray(data)
