@@ -143,6 +143,7 @@ class Composition:
             recipients=limits.recipients,
             hops=limits.hops,
             bad_commands=limits.bad_commands,
+            failures=self.settings.auth.failures,
             messages=limits.messages,
             starttls=listener.tls == "starttls",
             mechanisms=authentication.mechanisms(True),

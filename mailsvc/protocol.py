@@ -461,6 +461,9 @@ class SMTPProtocol(Protocol):
         session = self._session
         phase = session.phase
         if phase is Phase.CONTENT:
+            if self._phase is not Phase.CONTENT and not self._conversation.busy:
+                # A refused chunk of BDAT, which is read all the same, has its time, too.
+                self._content_deadline = self._now() + timers.content
             self._wait_until(min(self._now() + timers.idle, self._content_deadline))
         elif phase is not self._phase or session.commands != self._timed:
             seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command

@@ -238,6 +238,15 @@ class TimerTests(SynchronousTestCase):
             self.assertTrue(reception.read()[0].startswith("421 4.4.2"))
             self.assertEqual(reception.message.fate, "aborted")
 
+    def test_refused_chunk(self) -> None:
+        """Requirement 23: a chunk that is refused is read all the same, and has its time."""
+        reception = Reception(timers=Timers(idle=180, content=550))
+        self.assertEqual(reception.codes("EHLO x.example", "BDAT 6")[-1:], ["250"])
+        reception.clock.advance(10)
+        reception.protocol.dataReceived(b"refuse")
+        self.assertEqual([line[:3] for line in reception.read()], ["503"])
+        self.assertFalse(reception.transport.disconnecting)
+
     def test_answers_of_ours(self) -> None:
         """A peer that waits for us has done nothing wrong."""
         reception = Reception(timers=Timers(command=300, idle=180))
