@@ -95,7 +95,7 @@ class CommandRefused(Event):
     def text(self) -> str:
         """Return the line for people."""
         return (
-            f"refused {shown(self.command)} {shown(self.subject)} client={shown(self.client)}:"
+            f"refused {printable(self.command)} {shown(self.subject)} client={shown(self.client)}:"
             f" {printable(self.reply, 200)}"
         )
 
