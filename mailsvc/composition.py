@@ -7,10 +7,9 @@ the configuration.  It reads files (secrets, certificates, users) and so may blo
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -33,9 +32,9 @@ from mailsvc.mime.parser import Parser
 from mailsvc.parsed import ParsedMail
 from mailsvc.passwords import PasswordFile
 from mailsvc.penalties import Penalties
-from mailsvc.protocol import Timers
 from mailsvc.realm import Authentication
 from mailsvc.routing import Router
+from mailsvc.rules import Timers
 from mailsvc.secretfile import SecretSource
 from mailsvc.settings import POSTMASTER, Limits, Listener, Settings
 from mailsvc.smtp.policy import Policy
@@ -62,21 +61,6 @@ class Threads:
     def stop(self) -> None:
         """Wait for what runs, and end the threads."""
         self._pool.stop()
-
-
-def within(networks: Sequence[IPv4Network | IPv6Network]) -> Callable[[str], bool]:
-    """Return what says of an IP address, as text, whether it is in one of ``networks``."""
-
-    @lru_cache(maxsize=4096)
-    def inside(host: str) -> bool:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in networks)
-
-    return inside
 
 
 @dataclass(frozen=True, slots=True)

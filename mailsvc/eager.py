@@ -34,6 +34,10 @@ async def _rest(coroutine: Coroutine[Deferred[Any], Any, T], awaited: Deferred[A
         value = None
         try:
             value = await awaited
+        except GeneratorExit:
+            # Nobody waits for it any more.
+            coroutine.close()
+            raise
         except BaseException as error:
             failure = error
         try:

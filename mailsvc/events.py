@@ -269,3 +269,15 @@ class Broke(Event):
     def text(self) -> str:
         """Return the line for people."""
         return f"failure in {shown(self.part)}: {printable(self.traceback, 4000)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(Event):
+    """The service ends before it has listened."""
+
+    level: ClassVar[str] = "critical"
+    reason: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return f"cannot start: {printable(self.reason, 2000)}"

@@ -97,7 +97,6 @@ class Conversation:
         self._incoming: IIncoming | None = None
         self._envelope: Envelope | None = None
         self._size = 0
-        self._closed = False
 
     async def start(self) -> None:
         """Log the anonymous sender in."""
@@ -285,7 +284,6 @@ class Conversation:
         self.forget_exchange()
         if self._login is not None:
             self._login.logout()
-        self._closed = True
 
     def _refuse(self, command: str, subject: object, reply: Reply) -> Reply:
         text = "<>" if subject is None else str(subject)

@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 from mailsvc.events import CommandRefused, Emit
 from mailsvc.message import Reply
 from mailsvc.penalties import Counters, network
-from mailsvc.protocol import Rules, SMTPProtocol
+from mailsvc.protocol import SMTPProtocol
+from mailsvc.rules import Rules
 
 TOO_MANY = Reply(421, "Too many connections, try again later", "4.7.0")
 TOO_OFTEN = Reply(421, "Too many connections from your address, try again later", "4.7.0")

@@ -10,17 +10,15 @@ paused; while the peer does not read, nothing more is taken from it (requirement
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
-    IReactorTime,
     ITCPTransport,
     ITLSTransport,
 )
@@ -28,13 +26,14 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailsvc.certificates import CertificateStore, channel_bindings
+from mailsvc.certificates import channel_bindings
+from mailsvc.deadline import Deadline
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
-from mailsvc.intake import Conversation, Greeting, Intake
+from mailsvc.intake import Conversation, Greeting
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
-from mailsvc.smtp.policy import Policy
+from mailsvc.rules import Rules
 from mailsvc.smtp.questions import (
     Answer,
     AuthenticationAsked,
@@ -61,46 +60,6 @@ BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
 EARLY = Reply(554, "You talked before the greeting", "5.5.1")
 TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
 STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
-
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """How long a peer may take, in seconds (requirement 41; RFC 5321 section 4.5.3.2).
-
-    :ivar command: for a whole command to arrive.
-    :ivar idle: between two pieces of content.
-    :ivar content: for the whole content of a message.
-    :ivar handshake: for TLS.
-    :ivar auth: for each response of an AUTH exchange.
-    :ivar write: to read what it was told, before the connection is aborted.
-    """
-
-    command: float = 300
-    idle: float = 180
-    content: float = 3600
-    handshake: float = 30
-    auth: float = 60
-    write: float = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a listener's connections go by; a reload makes new ones for new connections.
-
-    :ivar tls: how TLS starts: a context factory for STARTTLS, or None.
-    :ivar certificates: knows which client certificates stood the test.
-    :ivar greeting_delay: seconds before the greeting; who talks before it is refused.
-    :ivar may_command: told a peer's host and how many commands it sent; False: too many.
-    """
-
-    policy: Policy
-    intake: Intake
-    clock: IReactorTime
-    timers: Timers
-    tls: Any = None
-    certificates: CertificateStore | None = None
-    greeting_delay: float = 0
-    may_command: Callable[[str, int], bool] | None = None
 
 
 _Answers = Mapping[type[Question], Callable[[Any], Any]]
@@ -139,8 +98,7 @@ class SMTPProtocol(Protocol):
         self._closing = False
         self._stopping = False
         self._commands = 0
-        self._timer: IDelayedCall | None = None
-        self._deadline = 0.0
+        self._deadline = Deadline(rules.clock, self._expire)
         self._content_deadline = 0.0
         self._phase = Phase.CLOSED
         self._timed = -1
@@ -155,7 +113,7 @@ class SMTPProtocol(Protocol):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
         if self._shaking:
-            self._wait_until(self._now() + self._rules.timers.handshake)
+            self._deadline.set(self._now() + self._rules.timers.handshake)
         else:
             self._begin()
 
@@ -203,9 +161,7 @@ class SMTPProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything that was not complete."""
         self._closing = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._deadline.clear()
         self._conversation.close()
         self._gone(self)
 
@@ -215,7 +171,7 @@ class SMTPProtocol(Protocol):
         """The peer does not read its replies: take nothing more from it."""
         self._full = True
         self._pause()
-        self._wait_until(self._now() + self._rules.timers.write)
+        self._deadline.set(self._now() + self._rules.timers.write)
 
     def resumeProducing(self) -> None:
         """The peer has read its replies."""
@@ -383,7 +339,7 @@ class SMTPProtocol(Protocol):
         self._conversation = Conversation(self._rules.intake, self._peer)
         self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)
-        self._wait_until(self._now() + self._rules.timers.handshake)
+        self._deadline.set(self._now() + self._rules.timers.handshake)
         transport.startTLS(self._rules.tls)
 
     def _flush(self) -> None:
@@ -420,7 +376,7 @@ class SMTPProtocol(Protocol):
         self._closing = True
         transport: Any = self.transport
         transport.unregisterProducer()
-        self._wait_until(self._now() + self._rules.timers.write)
+        self._deadline.set(self._now() + self._rules.timers.write)
         transport.loseConnection()
         if self._paused:
             # A paused transport does not notice that its peer has gone.
@@ -447,7 +403,7 @@ class SMTPProtocol(Protocol):
             transport: Any = self.transport
             transport.resumeProducing()
 
-    # Timers: one delayed call, moved only when a deadline comes nearer or has passed.
+    # Timers.
 
     def _now(self) -> float:
         return self._rules.clock.seconds()
@@ -464,30 +420,19 @@ class SMTPProtocol(Protocol):
             if self._phase is not Phase.CONTENT and not self._conversation.busy:
                 # A refused chunk of BDAT, which is read all the same, has its time, too.
                 self._content_deadline = self._now() + timers.content
-            self._wait_until(min(self._now() + timers.idle, self._content_deadline))
+            self._deadline.set(min(self._now() + timers.idle, self._content_deadline))
         elif phase is not self._phase or session.commands != self._timed:
             seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command
-            self._wait_until(self._now() + seconds)
+            self._deadline.set(self._now() + seconds)
         self._phase = phase
         self._timed = session.commands
 
-    def _wait_until(self, deadline: float) -> None:
-        self._deadline = deadline
-        timer = self._timer
-        if timer is None or not timer.active():
-            self._timer = self._rules.clock.callLater(deadline - self._now(), self._expire)
-        elif timer.getTime() > deadline:
-            timer.reset(max(0.0, deadline - self._now()))
-
     def _expire(self) -> None:
-        now = self._now()
-        if now < self._deadline:
-            self._wait_until(self._deadline)
-        elif self._closing or self._shaking or self._full:
+        if self._closing or self._shaking or self._full:
             self.abort()
         elif self._waiting:
             # The answer that is awaited is ours, so the peer is not to blame.
-            self._wait_until(now + self._rules.timers.command)
+            self._deadline.set(self._now() + self._rules.timers.command)
         else:
             self._session.shut(TIMEOUT)
             self._proceed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -11,7 +12,6 @@ from random import SystemRandom
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -21,18 +21,19 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from mailsvc.composition import Composition, Machine, Threads, compose, within
+from mailsvc.announcement import Listening, announcement, where
+from mailsvc.composition import Composition, Machine, Threads, compose
 from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
-from mailsvc.events import Alert, Broke, Emit, Notice
+from mailsvc.events import Alert, Broke, Emit, Notice, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.listener import Admission, SMTPFactory
 from mailsvc.mime.limits import Limits as ParseLimits
 from mailsvc.mime.parser import Parser
 from mailsvc.penalties import Penalties, Penalty
-from mailsvc.protocol import Rules
-from mailsvc.settings import Destination, Listener, Settings
+from mailsvc.rules import Rules
+from mailsvc.settings import Listener, Settings
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.view import SpoolLimits
 
@@ -55,7 +56,7 @@ def machine_for(settings: Settings, reactor: Any, emit: Emit, kinds: Any) -> Mac
         parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
         penalties=Penalties(
             reactor.seconds,
-            within(limits.exempt),
+            limits.exempt.cover,
             Penalty(
                 first=auth.delay,
                 most=auth.longest_delay,
@@ -88,13 +89,8 @@ class Bound:
 
     @property
     def where(self) -> str:
-        """Return the address as ``HOST:PORT``, or a Unix socket's path."""
-        address: Any = self.port.getHost()
-        host = getattr(address, "host", None)
-        if host is None:
-            name = address.name
-            return str(name.decode() if isinstance(name, bytes) else name)
-        return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+        """Return the address, for people."""
+        return where(self.port.getHost())
 
 
 class MailService(MultiService):
@@ -122,10 +118,11 @@ class MailService(MultiService):
         self._broken = broken
         self._observer = observer
         self._reloading = False
+        self._opened = False
         settings = composition.settings
         limits = settings.limits
         reactor = machine.reactor
-        self.admission = Admission(composition.admission, reactor.seconds, within(limits.exempt))
+        self.admission = Admission(composition.admission, reactor.seconds, limits.exempt.cover)
         self.spool = EmbeddedSpool(
             os.path.abspath(settings.spool),
             reactor,
@@ -159,6 +156,7 @@ class MailService(MultiService):
     async def _start(self) -> None:
         reactor = self.machine.reactor
         await self.spool.start()
+        self._opened = True
         self.dispatcher.replace(self.composition.destinations)
         self.dispatcher.start()
         await self.control.start()
@@ -167,11 +165,13 @@ class MailService(MultiService):
             bound.accept()
         self._announce()
 
-    def _start_failed(self, failure: Any) -> None:  # noqa: ANN401
+    def _start_failed(self, failure: Failure) -> None:
         if failure.check(MailsvcError, OSError):
-            self.machine.emit(Alert(f"cannot start: {failure.getErrorMessage()}"))
+            self.machine.emit(StartFailed(failure.getErrorMessage()))
         else:
             self.machine.emit(Broke("the start", failure.getTraceback()))
+        # Once the reactor runs twistd ends with 0 whatever happens; systemd has to know better.
+        atexit.register(os._exit, 1)
         self.machine.reactor.stop()
 
     def _announce(self) -> None:
@@ -184,21 +184,9 @@ class MailService(MultiService):
         if self.composition.certificates is not None:
             for warning in self.composition.certificates.warnings(self.machine.reactor.seconds()):
                 emit(Alert(warning))
-        for bound in self.bound:
-            emit(Notice(f"listening on {bound.where} ({describe(bound.listener)})"))
-        for line in destinations_of(settings):
+        listening = [Listening(each.listener, each.port.getHost()) for each in self.bound]
+        for line in announcement(settings, self.composition.router, listening):
             emit(Notice(line))
-        falls_back = self.composition.router.falls_back
-        if falls_back:
-            emit(
-                Notice(
-                    f"mail for postmaster at {', '.join(falls_back)}, which no route takes, goes"
-                    f" to a maildir in {settings.spool}"
-                )
-            )
-        line = _try_line(self.bound, settings)
-        if line:
-            emit(Notice(f"try: {line}"))
 
     async def _stop(self) -> None:
         timeout = self.composition.settings.limits.stop_timeout
@@ -219,7 +207,8 @@ class MailService(MultiService):
         await self.dispatcher.stop(max(0.0, timeout - (reactor.seconds() - began)))
         await self.control.stop()
         await self.machine.parser.stop()
-        await self.spool.stop()
+        if self._opened:
+            await self.spool.stop()
         self.machine.deliveries.stop()
         self.machine.logins.stop()
 
@@ -320,7 +309,7 @@ class MailService(MultiService):
         fresh = {each.listener.endpoint: each for each in new}
         before = self.composition.settings
         self.composition = composition
-        self.admission.change(composition.admission, within(composition.settings.limits.exempt))
+        self.admission.change(composition.admission, composition.settings.limits.exempt.cover)
         self.spool.change_limits(spool_limits(composition.settings))
         self.dispatcher.replace(composition.destinations)
         kept = []
@@ -348,43 +337,6 @@ def spool_limits(settings: Settings) -> SpoolLimits:
         content_memory=limits.content_memory,
         share={name: each.knobs.spool_share for name, each in settings.destinations.items()},
     )
-
-
-def describe(listener: Listener) -> str:
-    """Return what a listener is, for people: ``mx, STARTTLS``."""
-    tls = {"none": "no TLS", "starttls": "STARTTLS", "implicit": "TLS"}[listener.tls]
-    return f"{listener.role}, {tls}"
-
-
-def destinations_of(settings: Settings) -> list[str]:
-    """Return a line for each route: where its mail goes."""
-    lines = []
-    for rule in settings.rules:
-        places = ", ".join(_place(settings.destinations[name]) for name in rule.destinations)
-        to = ", ".join("any address" if each == "*" else each for each in rule.patterns)
-        lines.append(f"mail for {to} goes to {places}")
-    return lines
-
-
-def _place(destination: Destination) -> str:
-    options = destination.options
-    where = getattr(options, "url", "") or getattr(options, "path", "")
-    return f"{destination.knobs.kind} {where}" if where else destination.knobs.kind
-
-
-def _try_line(bound: Sequence[Bound], settings: Settings) -> str:
-    """Return a command that sends a mail to the first listener that takes one as it is."""
-    for each in bound:
-        address = each.port.getHost()
-        if each.listener.role == "mx" and isinstance(address, (IPv4Address, IPv6Address)):
-            host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.host, address.host)
-            scheme = "smtps" if each.listener.tls == "implicit" else "smtp"
-            return (
-                f"printf 'Subject: hello\\n\\nIt works.\\n' | curl --crlf -T -"
-                f" {scheme}://{host}:{address.port} --mail-from me@example.com"
-                f" --mail-rcpt you@{settings.hostname}"
-            )
-    return ""
 
 
 def _cause(error: object) -> str:

@@ -45,9 +45,10 @@ FLOORS: dict[int, frozenset[str]] = {
         }
     ),
     3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.testing"}),
-    4: frozenset({"mailsvc.listener", "mailsvc.protocol"}),
+    4: frozenset({"mailsvc.deadline", "mailsvc.listener", "mailsvc.protocol", "mailsvc.rules"}),
     5: frozenset(
         {
+            "mailsvc.announcement",
             "mailsvc.composition",
             "mailsvc.config",
             "mailsvc.configcheck",

@@ -16,9 +16,10 @@ from mailsvc.events import Event
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IIncoming, ISpool
 from mailsvc.message import Envelope
-from mailsvc.protocol import Rules, SMTPProtocol, Timers
+from mailsvc.protocol import SMTPProtocol
 from mailsvc.realm import Authentication
 from mailsvc.routing import Router, Rule
+from mailsvc.rules import Rules, Timers
 from mailsvc.smtp.policy import Policy
 
 P = ParamSpec("P")

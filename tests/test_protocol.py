@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.errors import SpoolFull
 from mailsvc.events import Broke, CommandRefused, MessageAccepted
-from mailsvc.protocol import Timers
 from mailsvc.routing import Rule
+from mailsvc.rules import Timers
 from mailsvc.smtp.policy import Policy
 from tests.reception import BROKEN, Reception
 

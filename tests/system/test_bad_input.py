@@ -142,6 +142,31 @@ class RefusalTests(SystemTestCase):
         self.assertTrue(answer.splitlines()[-1].startswith(b"421 "), answer)
 
 
+class StartTests(SystemTestCase):
+    """A start that cannot work: an exit status and an explanation, never a traceback."""
+
+    def ended(self, spool: str) -> str:
+        twistd = str(PROGRAMS / "twistd")
+        listen = "tcp:0:interface=127.0.0.1"
+        return self.run_program(
+            *(twistd, "-n", "--pidfile=", "mailsvc", "--listen", listen, "--spool", spool), status=1
+        )
+
+    def test_a_file_where_the_spool_is_to_be(self) -> None:
+        printed = self.ended(str(self.write("spool", "a file")))
+        self.assertIn("cannot start: the spool", printed)
+        self.assertNotIn("Traceback", printed)
+        self.assertNotIn("listening on", printed)
+
+    def test_a_spool_that_cannot_be_read(self) -> None:
+        (self.directory / "spool").mkdir()
+        self.write("spool/queue.db", "no database")
+        printed = self.ended(str(self.directory / "spool"))
+        self.assertIn("cannot start: the spool", printed)
+        self.assertIn("not a database", printed)
+        self.assertNotIn("Traceback", printed)
+
+
 class ConfigurationTests(SystemTestCase):
     """A configuration that cannot work: an exit status and an explanation."""
 
