@@ -19,7 +19,7 @@ LEAST = 95.0
 FLOORS = range(4)
 #: Below the mark for now, and so listed at each run: their own tests are still to be written.  A
 #: package stands for all that is in it.  The list may only become shorter.
-OWING = ("mailsvc.intake", "mailsvc.spool")
+OWING = ("mailsvc.spool",)
 
 
 def is_owing(line: str) -> bool:

@@ -103,6 +103,7 @@ class Reception:
         host: str = "192.0.2.1",
         users: dict[str, str] | None = None,
         greeting_delay: float = 0,
+        own_senders: bool = False,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
@@ -132,6 +133,7 @@ class Reception:
                 in_thread=in_thread,
                 emit=self.events.append,
                 cleartext=True,
+                own_senders=own_senders,
             ),
             emit=self.events.append,
             now=self.clock.seconds,

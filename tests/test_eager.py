@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsvc.eager import eager
+from mailsvc.eager import _rest, eager
 
 
 class EagerTests(SynchronousTestCase):
@@ -60,6 +60,22 @@ class EagerTests(SynchronousTestCase):
                 self.assertEqual(self.successResultOf(result), -1)
             else:
                 self.failureResultOf(result, ValueError)
+
+    def test_forgotten(self) -> None:
+        """One that is collected as garbage ends quietly, too."""
+        ended: list[str] = []
+
+        async def work() -> None:
+            try:
+                await Deferred()
+            finally:
+                ended.append("ended")
+
+        coroutine = work()
+        rest = _rest(coroutine, coroutine.send(None))
+        rest.send(None)
+        rest.close()
+        self.assertEqual(ended, ["ended"])
 
     def test_given_up(self) -> None:
         """One that nobody waits for any more is closed, so what it holds is let go."""

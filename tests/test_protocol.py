@@ -122,6 +122,28 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(reception.message.fate, "aborted")
         self.assertEqual(len(reception.logged(CommandRefused)), 2)
 
+    def test_protocols_and_null_sender(self) -> None:
+        """Requirement 19: the trace field says how the mail came; the null reverse-path is one."""
+        for policy, hello, parameters, protocol in (
+            (Policy("mx.example.com"), "HELO x.example", "", "SMTP"),
+            (Policy("mx.example.com"), "EHLO x.example", " SMTPUTF8", "UTF8SMTP"),
+            (Policy("mx.example.com", role="lmtp"), "LHLO x.example", "", "LMTP"),
+            (Policy("mx.example.com", role="lmtp"), "LHLO x.example", " SMTPUTF8", "UTF8LMTP"),
+        ):
+            reception = Reception(policy=policy)
+            reception.codes(hello, f"MAIL FROM:<>{parameters}", MAIL[2], "DATA")
+            self.assertEqual([line[:3] for line in reception.say(*CONTENT)], ["250"])
+            self.assertEqual(reception.message.envelope.client.protocol, protocol)
+            self.assertIsNone(reception.message.envelope.reverse_path)
+
+    def test_sender_of_another(self) -> None:
+        """Where users may send as themselves only, another's address is refused, and logged."""
+        reception = Reception(policy=LoginTests.POLICY, users={"ann": "secret"}, own_senders=True)
+        reception.codes("EHLO x.example", "AUTH PLAIN AGFubgBzZWNyZXQ=")
+        self.assertEqual(reception.codes("MAIL FROM:<bob@example.org>"), ["553"])
+        self.assertEqual(reception.codes("MAIL FROM:<ann@example.org>"), ["250"])
+        self.assertEqual(len(reception.logged(CommandRefused)), 1)
+
     def test_verify(self) -> None:
         """Requirement 16: VRFY tells what the router knows where the listener allows it."""
         reception = Reception(
