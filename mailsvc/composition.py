@@ -28,10 +28,11 @@ from mailsvc.errors import ConfigError
 from mailsvc.events import Alert, Emit
 from mailsvc.interfaces import IContent, IDelivererContext, IDelivererFactory
 from mailsvc.listener import AdmissionLimits
+from mailsvc.mime.limits import Limits as ParseLimits
 from mailsvc.mime.parser import Parser
 from mailsvc.parsed import ParsedMail
 from mailsvc.passwords import PasswordFile
-from mailsvc.penalties import Penalties
+from mailsvc.penalties import Penalties, Penalty
 from mailsvc.realm import Authentication
 from mailsvc.routing import Router
 from mailsvc.rules import Timers
@@ -41,6 +42,9 @@ from mailsvc.smtp.policy import Policy
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: Threads for deliverers: disk, payloads.
+_DELIVERY_THREADS = 16
 
 #: Keys the salts of users that do not exist, so that they outlive a restart.
 _SALT_SECRET = "unknown-users.secret"
@@ -68,7 +72,7 @@ class Machine:
     """What lasts as long as the process.
 
     :ivar deliveries: threads for deliverers; ``logins`` for the checking of passwords.
-    :ivar exempt: says of an address that the limits by address pass it over.
+    :ivar penalties: what failed logins cost; a reload changes its rules and keeps its counts.
     """
 
     reactor: Any
@@ -78,6 +82,53 @@ class Machine:
     logins: Threads
     parser: Parser
     penalties: Penalties
+
+    def follow(self, before: Settings, after: Settings) -> list[str]:
+        """Change what can be changed while it is used; return the keys that need a restart.
+
+        :param before: the settings that were in force.
+        """
+        self.penalties.change(_penalty(after), after.limits.exempt.cover)
+        kept = {
+            "the spool directory": (os.path.abspath(before.spool), os.path.abspath(after.spool)),
+            "[auth] threads": (before.auth.threads, after.auth.threads),
+            "[limits] parse_memory": (before.limits.parse_memory, after.limits.parse_memory),
+        }
+        return [key for key, (old, new) in kept.items() if old != new]
+
+
+def machine_for(
+    settings: Settings,
+    reactor: Any,  # noqa: ANN401
+    emit: Emit,
+    kinds: Mapping[str, IDelivererFactory],
+) -> Machine:
+    """Return what lasts as long as the process; ``settings`` are those of its start."""
+    deliveries = Threads(reactor, _DELIVERY_THREADS, "deliveries")
+    limits = settings.limits
+    return Machine(
+        reactor=reactor,
+        emit=emit,
+        kinds=kinds,
+        deliveries=deliveries,
+        logins=Threads(reactor, settings.auth.threads, "logins"),
+        parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
+        penalties=Penalties(reactor.seconds, limits.exempt.cover, _penalty(settings)),
+    )
+
+
+def _penalty(settings: Settings) -> Penalty:
+    auth = settings.auth
+    return Penalty(
+        first=auth.delay,
+        most=auth.longest_delay,
+        connection=auth.failures,
+        address_free=auth.address_free,
+        address_most=auth.address_failures,
+        user_free=auth.user_free,
+        user_most=auth.user_delay,
+        drain=auth.forget_after,
+    )
 
 
 @implementer(IDelivererContext)

@@ -59,11 +59,14 @@ def network(host: str) -> str:
 
 
 class Counters:
-    """Counters that drain, at most ``capacity`` of them: the one touched longest ago goes first."""
+    """Counters that drain, at most ``capacity`` of them: the one touched longest ago goes first.
+
+    :ivar drain: seconds in which a counter forgets one.
+    """
 
     def __init__(self, seconds: Callable[[], float], drain: float, capacity: int) -> None:
         self._seconds = seconds
-        self._drain = drain
+        self.drain = drain
         self._capacity = capacity
         self._counts: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
@@ -85,7 +88,7 @@ class Counters:
 
     def _left(self, key: Hashable) -> float:
         value, since = self._counts.get(key, (0.0, 0.0))
-        return max(0.0, value - (self._seconds() - since) / self._drain)
+        return max(0.0, value - (self._seconds() - since) / self.drain)
 
 
 class Penalties:
@@ -105,15 +108,19 @@ class Penalties:
         rules: Penalty | None = None,
         capacity: int = 10_000,
     ) -> None:
-        self.rules = rules or Penalty()
-        self.exempt = exempt
-        self._seconds = seconds
-        drain = self.rules.drain
-        self._addresses = Counters(seconds, drain, capacity)
-        self._users = Counters(seconds, drain, capacity)
+        rules = rules or Penalty()
+        self._addresses = Counters(seconds, rules.drain, capacity)
+        self._users = Counters(seconds, rules.drain, capacity)
         #: When a user last logged in from a network: such an attempt does not wait for the user's.
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._capacity = capacity
+        self.change(rules, exempt)
+
+    def change(self, rules: Penalty, exempt: Callable[[str], bool]) -> None:
+        """Go by other rules; what was counted stays counted."""
+        self.rules = rules
+        self.exempt = exempt
+        self._addresses.drain = self._users.drain = rules.drain
 
     def begin(self, host: str, user: str) -> float | None:
         """Count an attempt; return the seconds to wait before its check, None: turn it away."""

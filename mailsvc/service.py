@@ -22,53 +22,20 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from mailsvc.announcement import Listening, announcement, where
-from mailsvc.composition import Composition, Machine, Threads, compose
+from mailsvc.composition import Composition, Machine, compose
 from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
-from mailsvc.events import Alert, Broke, Emit, Notice, StartFailed
+from mailsvc.events import Alert, Broke, Notice, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.listener import Admission, SMTPFactory
-from mailsvc.mime.limits import Limits as ParseLimits
-from mailsvc.mime.parser import Parser
-from mailsvc.penalties import Penalties, Penalty
 from mailsvc.rules import Rules
 from mailsvc.settings import Listener, Settings
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.view import SpoolLimits
 
-#: Threads for deliverers: disk, payloads.
-_DELIVERY_THREADS = 16
 #: Written by whoever runs the service, readable by nobody else (requirement 46).
 _UMASK = 0o077
-
-
-def machine_for(settings: Settings, reactor: Any, emit: Emit, kinds: Any) -> Machine:  # noqa: ANN401
-    """Return what lasts as long as the process; ``settings`` are those of its start."""
-    auth, limits = settings.auth, settings.limits
-    deliveries = Threads(reactor, _DELIVERY_THREADS, "deliveries")
-    return Machine(
-        reactor=reactor,
-        emit=emit,
-        kinds=kinds,
-        deliveries=deliveries,
-        logins=Threads(reactor, auth.threads, "logins"),
-        parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
-        penalties=Penalties(
-            reactor.seconds,
-            limits.exempt.cover,
-            Penalty(
-                first=auth.delay,
-                most=auth.longest_delay,
-                connection=auth.failures,
-                address_free=auth.address_free,
-                address_most=auth.address_failures,
-                user_free=auth.user_free,
-                user_most=auth.user_delay,
-                drain=auth.forget_after,
-            ),
-        ),
-    )
 
 
 @dataclass(slots=True)
@@ -324,8 +291,8 @@ class MailService(MultiService):
             bound.accept()
         for bound in old.values():
             bound.port.stopListening()
-        if os.path.abspath(before.spool) != os.path.abspath(composition.settings.spool):
-            self.machine.emit(Alert("the spool directory changes only with a restart"))
+        for key in self.machine.follow(before, composition.settings):
+            self.machine.emit(Alert(f"{key} changes only with a restart"))
 
 
 def spool_limits(settings: Settings) -> SpoolLimits:

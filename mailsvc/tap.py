@@ -14,11 +14,11 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from mailsvc import config, quickstart, secretfile
-from mailsvc.composition import compose
+from mailsvc.composition import compose, machine_for
 from mailsvc.deliverers.plugins import Installed, installed
 from mailsvc.errors import ConfigError
 from mailsvc.logs import JSONLines, emit
-from mailsvc.service import MailService, machine_for
+from mailsvc.service import MailService
 from mailsvc.settings import DEFAULT_SPOOL, Settings
 
 #: Signs the requests of ``--webhook``; made by the first start.

@@ -130,6 +130,19 @@ class PenaltiesTests(SynchronousTestCase):
             self.penalties.succeeded(host, f"user{number}")
         self.assertLessEqual(len(self.penalties._known), 100)
 
+    def test_a_reload_changes_the_rules_and_keeps_the_counts(self) -> None:
+        for _ in range(4):
+            self.penalties.begin("192.0.2.1", "alice")
+        rules = Penalty(address_free=0, address_most=5, drain=600.0)
+        self.penalties.change(rules, lambda host: host == "192.0.2.9")
+        self.assertEqual(self.penalties.begin("192.0.2.1", "bob"), 8.0)
+        self.assertIsNone(self.penalties.begin("192.0.2.1", "bob"))
+        self.assertEqual(self.penalties.begin("192.0.2.9", "alice"), 0.0)
+        self.clock.advance(599)
+        self.assertIsNone(self.penalties.begin("192.0.2.1", "bob"))
+        self.clock.advance(1)
+        self.assertIsNotNone(self.penalties.begin("192.0.2.1", "bob"))
+
     def test_defaults(self) -> None:
         penalties = Penalties(self.clock.seconds)
         self.assertEqual(penalties.rules.connection, 5)

@@ -64,6 +64,16 @@ class ReloadTests(SystemTestCase):
         open_one.sendmail(SENDER, RECIPIENT, mails.simple())
         self.in_maildir(1)
 
+    def test_what_needs_a_restart_is_said(self) -> None:
+        server = self.configured(configurations.maildir(self.directory))
+        changed = configurations.maildir(self.directory, limits='parse_memory = "64 MiB"')
+        changed = changed.replace("/spool", "/other") + "\n[auth]\nthreads = 1\n"
+        before = len(server.lines)
+        self.reload(server, changed, r"\breloaded\b")
+        for key in ("the spool directory", r"\[auth\] threads", r"\[limits\] parse_memory"):
+            server.wait_for(f"{key} changes only with a restart", since=before)
+        self.assertTrue(self.accepts(server, RECIPIENT))
+
     def test_listeners_come_and_go(self) -> None:
         text = configurations.maildir(self.directory)
         server = self.configured(text)
