@@ -32,7 +32,7 @@ TWISTD = (
     else [str(PROGRAMS / "twistd")]
 )
 
-LISTENING = re.compile(r"listening on (\S+?):(\d+)\b")
+LISTENING = re.compile(r"listening on (\[\S+\]|[^\s:]+):(\d+)\b")
 
 
 class Timeout(AssertionError):
