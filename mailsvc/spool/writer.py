@@ -303,10 +303,12 @@ class Writer:
     def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None
         self._memory.destinations.clear()
-        if connection is not None:
+        if connection is None:
+            return
+        # Each whatever became of the other: what stays open would lock the database for ever.
+        for end in (connection.rollback, connection.close):
             try:
-                connection.rollback()
-                connection.close()
+                end()
             except sqlite3.Error as error:
                 self._emit(Notice(f"spool: closing the failed database: {error}"))
 

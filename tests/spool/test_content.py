@@ -1,0 +1,194 @@
+"""Contents come back as they came, or are set aside: never in part, never another's."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailsvc.message import Done, Retry
+from mailsvc.spool.extent import (
+    HEADER_SIZE,
+    Damaged,
+    DotCounter,
+    Stored,
+    UnstuffingReader,
+    checked,
+    header,
+    unstuffed,
+)
+from mailsvc.spool.ids import delivery_id, split_id
+from tests.spool.house import SpoolTestCase
+
+LARGE = b"x" * 100_000
+TEXT = st.binary(max_size=40).map(
+    lambda b: b.translate(bytes(b"\r\n.x"[n % 4] for n in range(256)))
+)
+
+
+def stuff(content: bytes) -> bytes:
+    """Stuff dots, line by line: the plain way."""
+    lines = content.split(b"\r\n")
+    return b"\r\n".join(b"." + line if line.startswith(b".") else line for line in lines)
+
+
+class ExtentTests(SynchronousTestCase):
+    def stored(self, content: bytes = b"content") -> tuple[bytes, Stored]:
+        from zlib import crc32
+
+        crc = crc32(content)
+        return header("m1", len(content), crc) + content, Stored(
+            "m1", 1, 1, 0, None, len(content), crc, False, len(content)
+        )
+
+    def test_every_octet_is_checked(self) -> None:
+        """A stale or torn extent is never taken for another's mail."""
+        extent, stored = self.stored()
+        self.assertEqual(checked(extent, stored), b"content")
+        for place in range(len(extent)):
+            torn = extent[:place] + bytes([extent[place] ^ 1]) + extent[place + 1 :]
+            self.assertRaises(Damaged, checked, torn, stored)
+            self.assertRaises(Damaged, checked, extent[:place], stored)
+        self.assertRaises(Damaged, checked, extent, stored._replace(message_id="m2"))
+        self.assertRaises(Damaged, checked, bytes(HEADER_SIZE + 7), stored)
+
+    @settings(deadline=None, max_examples=200)
+    @given(TEXT, st.lists(st.integers(0, 60), max_size=5))
+    def test_unstuffing_is_the_reverse_of_stuffing(self, content: bytes, cuts: list[int]) -> None:
+        """However the reader asks, and however the chunks came."""
+        wire = stuff(content)
+        self.assertEqual(unstuffed(wire), content)
+        counter = DotCounter()
+        start = 0
+        for cut in [*sorted(cuts), len(wire)]:
+            counter.add(wire[start:cut])
+            start = max(start, min(cut, len(wire)))
+        self.assertEqual(len(wire) - counter.count, len(content))
+        reader = UnstuffingReader(io.FileIO(self.file(wire)))
+        self.assertTrue(reader.readable())
+        read = b""
+        while piece := reader.read((cuts or [3])[0] + 1):
+            read += piece
+        self.assertEqual(read, content)
+        reader.close()
+        reader.close()
+
+    def file(self, octets: bytes) -> str:
+        path = os.path.abspath("wire")
+        Path(path).write_bytes(octets)
+        return path
+
+
+class IdTests(SynchronousTestCase):
+    def test_ids(self) -> None:
+        self.assertEqual(delivery_id("ab12", 3), "ab12-3")
+        for text, parts in (
+            ("ab12-3", ("ab12", 3)),
+            ("ab12", ("ab12", None)),
+            ("ab12-0", None),
+            ("ab12-", None),
+            ("../x", None),
+            ("", None),
+            ("a" * 33, None),
+        ):
+            self.assertEqual(split_id(text), parts, text)
+
+
+class DamageTests(SpoolTestCase):
+    """What cannot be read as it was written becomes a dead letter that says so."""
+
+    def spoil(self, folder: str) -> None:
+        """Change an octet in the last third of each file of a folder."""
+        for path in Path(self.directory, folder).iterdir():
+            octets = bytearray(path.read_bytes())
+            for place in (60, len(octets) * 3 // 4):
+                octets[place] ^= 0xFF
+            path.write_bytes(octets)
+
+    async def test_damage_is_found_before_the_first_octet_leaves(self) -> None:
+        for octets, folder in ((b"small" * 9, "segments"), (LARGE, "content")):
+            spool = await self.opened()
+            message_id = await self.store(spool, octets=octets)
+            other = await self.store(spool, "other", octets=b"y" * 40_000)
+            [claim] = await self.claimed(spool)
+            self.spoil(folder)
+            error = await self.refused(self.octets_of(spool, message_id))
+            self.assertIn("damaged", str(error))
+            detail = await spool.show(message_id)
+            assert detail is not None
+            self.assertEqual([each.state for each in detail.entries], ["dead"])
+            self.assertIn("damaged", detail.entries[0].reason)
+            self.assertIn(message_id, self.logged())
+            await self.refused(spool.record(claim, Done()))
+            if folder == "segments":
+                self.assertEqual(len(await self.octets_of(spool, other)), 40_000)
+            await spool.drop([message_id, other])
+            await self.stopped(spool)
+
+    async def test_missing_and_short_files(self) -> None:
+        spool = await self.opened()
+        for change in (os.unlink, lambda path: os.truncate(path, 5)):
+            message_id = await self.store(spool, octets=LARGE)
+            [path] = Path(self.directory, "content").iterdir()
+            change(path)
+            error = await self.refused(self.octets_of(spool, message_id))
+            self.assertIn("damaged", str(error))
+            await spool.drop([message_id])
+            await self.breath()
+            for left in Path(self.directory, "content").iterdir():
+                left.unlink()
+        message_id = await self.store(spool)
+        for path in Path(self.directory, "segments").iterdir():
+            path.unlink()
+        error = await self.refused(self.octets_of(spool, message_id))
+        self.assertIn("segment is missing", str(error))
+
+    async def test_what_cannot_be_read_now_is_not_damaged(self) -> None:
+        """EMFILE and EIO pass: the delivery is tried again."""
+        spool = await self.opened()
+        for octets, part in ((b"small", "segments"), (LARGE, "content")):
+            message_id = await self.store(spool, octets=octets)
+            self.files.fail("open", part, OSError(errno.EMFILE, "too many open files"))
+            error = await self.refused(self.octets_of(spool, message_id))
+            self.assertIn("EMFILE", str(error))
+            self.assertEqual(await self.octets_of(spool, message_id), octets)
+            detail = await spool.show(message_id)
+            assert detail is not None
+            self.assertEqual(detail.entries[0].state, "waiting")
+
+    async def test_a_reader_finds_what_moved_meanwhile(self) -> None:
+        """Content moves to a file of its own while a delivery waits to read it."""
+        spool = await self.opened()
+        message_id = await self.store(spool, octets=b"moving")
+        [claim] = await self.claimed(spool)
+        content = await spool.open(message_id)
+        await spool.record(claim, Retry(self.rounds.now() + 9999, "busy"))
+        await self.store(spool, "other", octets=b"z" * 20_000)
+        await self.upkeep(spool, 700.0)
+        await self.upkeep(spool, 20.0)
+        detail = await spool.show(message_id)
+        assert detail is not None
+        self.assertTrue(detail.place.startswith("content/"), detail.place)
+        for path in Path(self.directory, "segments").iterdir():
+            path.write_bytes(bytes(path.stat().st_size))
+        with content.open() as reader:
+            self.assertEqual(reader.read(), b"moving")
+
+    async def test_a_reader_of_what_is_gone(self) -> None:
+        spool = await self.opened()
+        message_id = await self.store(spool, octets=LARGE)
+        content = await spool.open(message_id)
+        await spool.drop([message_id])
+        for _ in range(1000):
+            if not list(Path(self.directory, "content").iterdir()):
+                break
+            await self.breath()
+        from twisted.internet.threads import deferToThread
+
+        error = await self.refused(deferToThread(content.open))
+        self.assertIn("gone", str(error))
