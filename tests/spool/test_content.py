@@ -6,9 +6,11 @@ import errno
 import io
 import os
 from pathlib import Path
+from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.message import Done, Retry
@@ -39,8 +41,6 @@ def stuff(content: bytes) -> bytes:
 
 class ExtentTests(SynchronousTestCase):
     def stored(self, content: bytes = b"content") -> tuple[bytes, Stored]:
-        from zlib import crc32
-
         crc = crc32(content)
         return header("m1", len(content), crc) + content, Stored(
             "m1", 1, 1, 0, None, len(content), crc, False, len(content)
@@ -188,7 +188,5 @@ class DamageTests(SpoolTestCase):
             if not list(Path(self.directory, "content").iterdir()):
                 break
             await self.breath()
-        from twisted.internet.threads import deferToThread
-
         error = await self.refused(deferToThread(content.open))
         self.assertIn("gone", str(error))
