@@ -71,10 +71,12 @@ class Connection(sqlite3.Connection):
 class FaultyFiles(Files):
     """System calls that are noted, and that fail where they are told to.
 
-    :ivar calls: what was called, each as the name and the path or statement that it was for.
+    :ivar calls: what was called, each as the name and what it was for: a statement, or a path from
+        the spool's directory on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
         self.calls: list[tuple[str, str]] = []
         self.paths: dict[int, str] = {}
         self._faults: list[tuple[str, str, Exception, int]] = []
@@ -92,6 +94,8 @@ class FaultyFiles(Files):
 
     def call(self, name: str, path: str) -> None:
         """Note a call, or let it fail."""
+        if name != "sql":
+            path = os.path.relpath(path, self._directory)
         self.calls.append((name, path))
         for index, (wanted, part, error, skip) in enumerate(self._faults):
             if wanted == name and part in path:
@@ -163,7 +167,7 @@ class SpoolTestCase(TestCase):
         super().setUp()
         self.directory = os.path.abspath(self.mktemp())
         self.rounds = Rounds()
-        self.files = FaultyFiles()
+        self.files = FaultyFiles(self.directory)
         self.events: list[Event] = []
         self._open: list[EmbeddedSpool] = []
         self.addCleanup(self._stop_all)
