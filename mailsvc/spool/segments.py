@@ -6,6 +6,7 @@ is written from its start to its end once, and again only when no durable row na
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from mailsvc.spool.usage import Usage
 
 #: Groups begin on a page of their own, so that no page with acknowledged mail is written again.
 _PAGE = 4096
+#: Free segments that are kept, so that a load that comes and goes does not make and remove them.
+_KEPT = 2
 
 
 class _Segment:
@@ -70,8 +73,8 @@ class Segments:
         self._looked_ahead = False
         #: Segments with content of the group under way, which no row names yet.
         self._touched: set[int] = set()
-        #: Segments that the disk failed on, until a row says so.
-        self._abandoned: list[int] = []
+        #: Segments that the disk failed on; their rows say so, too, as soon as they can be written.
+        self._abandoned: set[int] = set()
 
     @property
     def current(self) -> int | None:
@@ -88,7 +91,7 @@ class Segments:
         for message in waiting:
             need = HEADER_SIZE + message.length
             if self._current is None or position + need > self._current.size:
-                self._write(batch, buffers, position)
+                self._write(connection, batch, buffers, position)
                 batch, buffers = [], []
                 try:
                     self._current = self._next(connection)
@@ -112,10 +115,14 @@ class Segments:
             buffers += message.chunks
             batch.append(message)
             position += need
-        self._write(batch, buffers, position)
+        self._write(connection, batch, buffers, position)
 
     def _write(
-        self, batch: list[Accepting], buffers: list[bytes | memoryview], position: int
+        self,
+        connection: sqlite3.Connection,
+        batch: list[Accepting],
+        buffers: list[bytes | memoryview],
+        position: int,
     ) -> None:
         segment = self._current
         if not batch or segment is None:
@@ -128,16 +135,25 @@ class Segments:
             wrapped = failure(error, f"segment {segment.number}")
             for message in batch:
                 message.error = wrapped
-            self._abandon(segment, error)
+            self._abandon(connection, segment, error)
         else:
             segment.position = -(-position // _PAGE) * _PAGE
 
-    def _abandon(self, segment: _Segment, error: OSError) -> None:
+    def _abandon(self, connection: sqlite3.Connection, segment: _Segment, error: OSError) -> None:
         """Never touch a segment again that the disk failed on: what it holds is still read."""
         self._emit(Alert(f"spool: segment {segment.number} is abandoned: {error}"))
-        self._abandoned.append(segment.number)
+        self._abandoned.add(segment.number)
         self._files.close(segment.descriptor)
         self._current = None
+        # Otherwise a round of upkeep says it.
+        with contextlib.suppress(sqlite3.Error):
+            self._mark_abandoned(connection)
+
+    def _mark_abandoned(self, connection: sqlite3.Connection) -> None:
+        connection.executemany(
+            "UPDATE segments SET abandoned = 1 WHERE id = ? AND abandoned = 0",
+            [(number,) for number in self._abandoned],
+        )
 
     # Which segment is next
 
@@ -259,20 +275,18 @@ class Segments:
             room += self._current.size - self._current.position
         return room
 
-    def trim(self, connection: sqlite3.Connection, keep: int) -> None:
-        """Remove free segments until ``keep`` are left, and what is left of abandoned ones."""
-        self._touched.clear()
-        while self._abandoned:
-            connection.execute(
-                "UPDATE segments SET abandoned = 1 WHERE id = ?", (self._abandoned[-1],)
-            )
-            self._abandoned.pop()
+    def trim(self, connection: sqlite3.Connection) -> None:
+        """Remove the segments that are free, but for a few, and abandoned ones that are empty.
+
+        Where the transaction fails then, rows without files are left, which ``_recycled`` drops.
+        """
+        self._mark_abandoned(connection)
         spent = connection.execute(
             "SELECT id, size FROM segments WHERE owner = ? AND live = 0 AND abandoned = 1",
             (self._process,),
         ).fetchall()
-        for number, size in spent + self.free(connection)[keep:]:
-            connection.execute("DELETE FROM segments WHERE id = ? AND live = 0", (number,))
+        for number, size in spent + self.free(connection)[_KEPT:]:
+            connection.execute("DELETE FROM segments WHERE id = ?", (number,))
             self._files.remove(self._layout.segment(number))
             self._usage.add_segment(-size)
 

@@ -80,7 +80,7 @@ class Upkeep:
 
         :param released: deliveries that this process lets go of.
         :param beating: also give a sign of life and look after the other processes.
-        :param clearing: also look for contents to move, and for what is kept no longer.
+        :param clearing: also look for contents to move, and remove what is kept no longer.
         """
         report = Report()
         if released:
@@ -94,6 +94,7 @@ class Upkeep:
         if clearing:
             self._expire(transaction)
             transaction.flush()
+            self._segments.trim(transaction.connection)
             report.moving = self._to_move(transaction)
         transaction.flush()
         self._count(transaction.connection, report)

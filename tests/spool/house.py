@@ -63,9 +63,16 @@ class Connection(sqlite3.Connection):
     files: FaultyFiles
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401
-        """Execute, or fail."""
+        """Execute, or fail; a commit may do both."""
+        if sql == "COMMIT" and self.files.committing:
+            super().execute(sql)
         self.files.call("sql", sql)
         return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:  # noqa: ANN401
+        """Execute, or fail."""
+        self.files.call("sql", sql)
+        return super().executemany(sql, parameters)
 
 
 class FaultyFiles(Files):
@@ -73,6 +80,9 @@ class FaultyFiles(Files):
 
     :ivar calls: what was called, each as the name and what it was for: a statement, or a path from
         the spool's directory on.
+    :ivar room: what the disk says that it has left, in place of the truth.
+    :ivar committing: a commit that fails has been made all the same.
+    :ivar timeout: seconds that a connection waits for another's lock.
     """
 
     def __init__(self, directory: str) -> None:
@@ -81,6 +91,8 @@ class FaultyFiles(Files):
         self.paths: dict[int, str] = {}
         self._faults: list[tuple[str, str, Exception, int]] = []
         self.room: int | None = None
+        self.committing = False
+        self.timeout = 10.0
 
     def fail(
         self, name: str, part: str = "", error: Exception | None = None, skip: int = 0
@@ -91,6 +103,10 @@ class FaultyFiles(Files):
         """
         error = error or OSError(errno.EIO, os.strerror(errno.EIO))
         self._faults.append((name, part, error, skip))
+
+    def heal(self) -> None:
+        """Let everything work again."""
+        self._faults.clear()
 
     def call(self, name: str, path: str) -> None:
         """Note a call, or let it fail."""
@@ -152,7 +168,11 @@ class FaultyFiles(Files):
         """See :class:`Files`."""
         self.call("connect", path)
         connection = sqlite3.connect(
-            path, timeout=10.0, isolation_level=None, check_same_thread=False, factory=Connection
+            path,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
         )
         connection.files = self
         return connection

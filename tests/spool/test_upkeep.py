@@ -161,6 +161,60 @@ class SegmentTests(SpoolTestCase):
         await self.fill(spool, 1)
         self.assertIn("is removed", self.logged())
 
+    async def test_free_segments_are_removed_but_for_a_few(self) -> None:
+        spool = await self.small()
+        await self.fill(spool, 40)
+        self.assertGreaterEqual(len(self.segments()), 10)
+        for claim in await self.claimed(spool):
+            await spool.record(claim, Done())
+        await self.upkeep(spool, 11.0)
+        await self.upkeep(spool, 11.0)
+        # The one that is being filled, the next, and two.
+        self.assertLessEqual(len(self.segments()), 4)
+        await self.fill(spool, 40)
+        self.assertEqual(len(await self.claimed(spool)), 40)
+
+    async def test_an_abandoned_segment_empties_and_goes(self) -> None:
+        """What it holds is moved; then it is removed, and it was never written again."""
+        spool = await self.small()
+        [kept] = await self.fill(spool, 1)
+        [bad] = self.segments()
+        for claim in await self.claimed(spool):
+            await spool.record(claim, Retry(self.rounds.now() + 9_999, "down"))
+        self.files.fail("fdatasync", "segments")
+        await self.refused(self.store(spool))
+        self.files.calls.clear()
+        await self.fill(spool, 4)
+        for _ in range(3):
+            await self.upkeep(spool, 11.0)
+        self.assertEqual(await self.octets_of(spool, kept), b"0000" * 3750)
+        self.assertNotIn(bad, self.segments())
+        written = {path for name, path in self.files.calls if name in ("pwritev", "fdatasync")}
+        self.assertNotIn(f"segments/{bad}", written)
+
+    async def test_an_abandoned_segment_stays_so_after_a_restart(self) -> None:
+        """Also where the row could not say so at once."""
+        for statement in ("", "SET abandoned"):
+            spool = await self.small()
+            self.files.calls.clear()
+            await self.store(spool)
+            [bad] = [path for name, path in self.files.calls if name == "fdatasync"]
+            for claim in await self.claimed(spool):
+                await spool.record(claim, Done())
+            self.files.fail("fdatasync", "segments")
+            if statement:
+                self.files.fail("sql", statement, sqlite3.OperationalError("broken"))
+            await self.refused(self.store(spool))
+            if statement:
+                await self.upkeep(spool, 11.0)
+            await self.stopped(spool)
+            self.files.calls.clear()
+            spool = await self.small()
+            await self.fill(spool, 12)
+            written = {path for name, path in self.files.calls if name in ("pwritev", "fdatasync")}
+            self.assertNotIn(bad, written)
+            await self.stopped(spool)
+
     async def test_the_next_segment_is_made_while_this_one_fills(self) -> None:
         spool = await self.small()
         await self.fill(spool, 3)
@@ -169,6 +223,22 @@ class SegmentTests(SpoolTestCase):
                 break
             await self.breath()
         self.assertEqual(len(self.segments()), 2)
+        await self.fill(spool, 4)
+        self.assertEqual(len(await self.claimed(spool)), 7)
+
+    async def test_a_next_segment_that_could_not_be_made(self) -> None:
+        spool = await self.small()
+        self.files.fail("fsync", "-segment-")
+        await self.fill(spool, 3)
+        for _ in range(1000):
+            if not os.listdir(os.path.join(self.directory, "tmp")) and len(
+                [path for _, path in self.files.calls if "-segment-2" in path]
+            ):
+                break
+            await self.breath()
+        await self.fill(spool, 4)
+        self.assertIn("no new segment", self.logged())
+        self.assertEqual(len(await self.claimed(spool)), 7)
 
     async def test_a_full_spool_makes_none(self) -> None:
         spool = await self.opened(

@@ -1,0 +1,157 @@
+"""The writer's thread: late comers, those who wait, and a log that another process reads."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+
+from twisted.internet.threads import deferToThread
+
+from mailsvc.errors import SpoolError
+from mailsvc.spool import writer as writer_module
+from mailsvc.spool.files import Files
+from mailsvc.spool.rows import Transaction
+from tests.spool.house import SpoolTestCase
+
+
+class WriterTests(SpoolTestCase):
+    async def test_a_group_is_bounded(self) -> None:
+        self.patch(writer_module, "_GROUP", 4)
+        spool = await self.opened()
+        commits = []
+        for _ in range(30):
+            incoming = spool.begin(self.envelope(), False)
+            incoming.write(b"x")
+            commits.append(incoming.commit())
+        for commit in commits:
+            await commit
+        self.assertEqual(len(await self.claimed(spool)), 30)
+
+    async def test_who_waits_in_a_thread_is_told(self) -> None:
+        spool = await self.opened()
+        workshop = spool._workshop
+        await deferToThread(workshop.perform, lambda transaction: transaction.seq_of("x"))
+        self.files.fail("sql", "COMMIT", sqlite3.OperationalError("broken"))
+        await self.refused(deferToThread(workshop.perform, lambda transaction: None))
+        self.patch(writer_module, "_PATIENCE", 0.0)
+        error = await self.refused(deferToThread(workshop.perform, lambda transaction: None))
+        self.assertIn("too slow", str(error))
+
+    async def test_after_the_end(self) -> None:
+        spool = await self.opened()
+        workshop = spool._workshop
+        writer = workshop.writer
+        assert writer is not None
+        await self.stopped(spool)
+        late = writer_module.Work(lambda transaction: 1, lambda result: result)
+        writer.submit(late)
+        self.assertIn("has stopped", str(await self.refused(late.answered)))
+        await self.refused(deferToThread(workshop.perform, lambda transaction: None))
+
+    async def test_a_job_that_raises_spoils_no_other(self) -> None:
+        """A fault of ours in one question is that question's alone."""
+        spool = await self.opened()
+
+        def wrong(transaction: Transaction) -> None:
+            raise ZeroDivisionError
+
+        incoming = spool.begin(self.envelope(), False)
+        incoming.write(b"x")
+        first = incoming.commit()
+        answers = [spool._workshop.change(wrong) for _ in range(3)]
+        second = spool._workshop.change(lambda transaction: 7)
+        await first
+        for answer in answers:
+            with self.assertRaises(ZeroDivisionError):
+                await answer
+        self.assertEqual(await second, 7)
+
+    async def test_an_answer_that_raises(self) -> None:
+        spool = await self.opened()
+
+        def refuse(_: None) -> None:
+            raise SpoolError("not now")
+
+        answer = spool._workshop.change_then(lambda transaction: None, refuse)
+        self.assertIn("not now", str(await self.refused(answer)))
+
+    async def test_a_log_that_another_process_reads(self) -> None:
+        """Until a failed commit's absence is certain, nothing is taken."""
+        spool = await self.opened()
+        await self.store(spool)
+        reader = sqlite3.connect(os.path.join(self.directory, "queue.db"), isolation_level=None)
+        self.addCleanup(reader.close)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM messages").fetchone()
+        self.files.timeout = 0.05
+        self.files.fail("sql", "COMMIT", sqlite3.OperationalError("broken"))
+        await self.refused(self.store(spool))
+        error = await self.refused(self.store(spool))
+        self.assertIn("another process reads", str(error))
+        reader.execute("COMMIT")
+        await self.store(spool)
+        self.assertEqual(len(await self.claimed(spool)), 2)
+
+    async def test_what_a_failed_commit_left_is_deleted(self) -> None:
+        """A commit that says it failed may have reached the disk: the sender was told 451."""
+        spool = await self.opened()
+        self.files.committing = True
+        self.files.fail("sql", "COMMIT", sqlite3.OperationalError("disk I/O error"))
+        await self.refused(self.store(spool))
+        self.files.committing = False
+        kept = await self.store(spool)
+        self.assertEqual([c.delivery.envelope.id for c in await self.claimed(spool)], [kept])
+        self.assertEqual((await spool.summary()).messages, 1)
+
+
+class FilesTests(SpoolTestCase):
+    """The few lines above the system calls."""
+
+    def path(self) -> str:
+        path: str = os.path.abspath(self.mktemp())
+        return path
+
+    async def test_writes_that_come_short(self) -> None:
+        class Short(Files):
+            def pwritev(
+                self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int
+            ) -> int:
+                return os.pwrite(descriptor, b"".join(buffers)[:7], offset)
+
+        files = Short()
+        descriptor = files.create(self.path())
+        self.addCleanup(os.close, descriptor)
+        data = [b"%d," % number for number in range(1500)]
+        files.write_all(descriptor, data, 3)
+        size = sum(map(len, data))
+        self.assertEqual(files.read_all(descriptor, size, 3), b"".join(data))
+        self.assertEqual(files.read_all(descriptor, size + 99, 3), b"".join(data))
+
+    async def test_reads_that_come_short(self) -> None:
+        class Short(Files):
+            def pread(self, descriptor: int, size: int, offset: int) -> bytes:
+                return os.pread(descriptor, min(size, 5), offset)
+
+        files = Short()
+        descriptor = files.create(self.path())
+        self.addCleanup(os.close, descriptor)
+        files.write_all(descriptor, [b"0123456789abc"], 0)
+        self.assertEqual(files.read_all(descriptor, 13, 0), b"0123456789abc")
+        self.assertEqual(files.read_all(descriptor, 99, 0), b"0123456789abc")
+
+    async def test_zeros_that_are_written(self) -> None:
+        files = Files()
+        path = self.path()
+        descriptor = files.create(path)
+        self.addCleanup(os.close, descriptor)
+        files.write_zeros(descriptor, (2 << 20) + 5)
+        self.assertEqual(files.size(path), (2 << 20) + 5)
+        self.assertGreaterEqual(os.stat(path).st_blocks * 512, 2 << 20)
+
+    async def test_sizes_and_room(self) -> None:
+        files = Files()
+        self.assertEqual(files.size(self.path()), 0)
+        self.assertGreater(files.free("/"), 0)
+        files.close(99_999)
+        files.remove(self.path())
