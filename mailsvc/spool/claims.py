@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from mailsvc.interfaces import Claim
 from mailsvc.message import Delivery
 from mailsvc.spool.extent import Stored
-from mailsvc.spool.rows import Held
+from mailsvc.spool.records import Held
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
 FRESH = 1024

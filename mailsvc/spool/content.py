@@ -11,7 +11,7 @@ import io
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, TypeVar
 from zlib import crc32
 
@@ -28,7 +28,7 @@ from mailsvc.spool.extent import (
     unstuffed,
 )
 from mailsvc.spool.files import Files
-from mailsvc.spool.rows import STORED_COLUMNS, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, stored_of
 from mailsvc.spool.schema import Layout
 
 T = TypeVar("T")
@@ -79,6 +79,11 @@ class Shelf:
         if stored.stuffed:
             return io.BufferedReader(UnstuffingReader(raw), _BUFFER)
         return io.BufferedReader(raw, _BUFFER)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove contents' own files, by name."""
+        for name in names:
+            self._files.remove(self._layout.own_file(name))
 
     def _check_file(self, descriptor: int, stored: Stored) -> None:
         if os.fstat(descriptor).st_size != stored.length:

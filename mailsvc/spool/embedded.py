@@ -11,11 +11,8 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.errors import LeaseLost, SpoolError
@@ -28,23 +25,20 @@ from mailsvc.spool.content import Rows, Shelf, StoredContent
 from mailsvc.spool.extent import HEADER_SIZE, Stored
 from mailsvc.spool.files import Files
 from mailsvc.spool.ids import delivery_id, split_id
+from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
-from mailsvc.spool.process import Presence, StartLock
+from mailsvc.spool.process import Presence
 from mailsvc.spool.reception import Incoming, Reception
-from mailsvc.spool.rows import Accepting, Claimed, Held, Memory, Planned, Transaction
-from mailsvc.spool.schema import NUMBER_BITS, NUMBER_MASK, Layout, connect, make_database
+from mailsvc.spool.records import Accepting, Claimed, Held, Planned
+from mailsvc.spool.rounds import Rounds
+from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.schema import NUMBER_BITS, NUMBER_MASK, Layout
 from mailsvc.spool.segments import Segments
-from mailsvc.spool.upkeep import Report, Upkeep
+from mailsvc.spool.upkeep import Upkeep
 from mailsvc.spool.usage import Usage
 from mailsvc.spool.view import MIB, SpoolLimits
 from mailsvc.spool.workshop import SpoolReactor, Workshop
 from mailsvc.spool.writer import Writer
-
-#: Seconds between rounds of upkeep, and between those that look for contents to move.
-_ROUND = 1.0
-_CLEAR = 10.0
-#: Content files that are looked up at once when a start removes those that belong to nobody.
-_SWEPT = 500
 
 
 @implementer(ISpool)
@@ -82,7 +76,6 @@ class EmbeddedSpool(Oversight):
         self._presence = Presence(layout, files)
         self._workshop = workshop = Workshop(reactor)
         self._claims = claims = Claims(now)
-        self._rows = rows = Rows(self._connect)
         self._shelf = Shelf(layout, files)
         size = min(segment_size, max(limits.octets // 8, 1 << 16))
         self._segments = Segments(
@@ -94,8 +87,13 @@ class EmbeddedSpool(Oversight):
             self._emit_anywhere,
             size,
         )
+        self._opening = opening = Opening(
+            layout, files, self._presence, self._segments, self._emit_anywhere
+        )
+        self._rows = rows = Rows(opening.connect)
         self._memory = Memory(self._presence.number, secrets.randbits(60))
-        self._upkeep = Upkeep(layout, files, self._shelf, self._segments, self._presence)
+        upkeep = Upkeep(layout, files, self._shelf, self._segments, self._presence)
+        self._rounds = Rounds(reactor, workshop, upkeep, claims, usage, self._shelf, emit, now)
         self._reception = Reception(
             layout,
             files,
@@ -109,16 +107,13 @@ class EmbeddedSpool(Oversight):
             min(spill_above, size // 4 - HEADER_SIZE),
         )
         super().__init__(workshop, rows, claims, usage, now)
-        self._round: IDelayedCall | None = None
-        self._rounding = False
-        self._last_beat = 0.0
-        self._next_clear = 0.0
 
     # Life
 
     def change_limits(self, limits: SpoolLimits) -> None:
         """Go by other limits from now on."""
         self._usage.limits = limits
+        self._reception.memory.limit = limits.content_memory
 
     def start(self) -> Deferred[None]:
         """Open the directory, recover what was left in it, and begin.
@@ -129,7 +124,9 @@ class EmbeddedSpool(Oversight):
 
     async def _start(self) -> None:
         try:
-            held, orphans = await self._workshop.in_thread(self._enter)
+            held, orphans = await self._workshop.in_thread(
+                self._opening.enter, self._memory, self._now
+            )
         except (OSError, sqlite3.Error, SpoolError) as error:
             await self._workshop.in_thread(self._presence.leave)
             self._workshop.close()
@@ -138,66 +135,25 @@ class EmbeddedSpool(Oversight):
             self._emit(Notice(f"spool: {held} deliveries were under way when a process ended"))
         self._workshop.writer = Writer(
             self._reactor,
-            self._connect,
+            self._opening.connect,
             self._segments,
             self._memory,
             self._now,
             self._emit_anywhere,
-            self._remove,
+            self._shelf.remove,
         )
         self._workshop.writer.start()
         await self._workshop.change(lambda transaction: None)
-        await self._upkept(beating=True, clearing=False)
-        self._workshop.executor.submit(self._sweep, orphans)
-        self._round = self._reactor.callLater(_ROUND, self._rounds)
-
-    def _connect(self) -> sqlite3.Connection:
-        return connect(self._layout, self._files)
-
-    def _enter(self) -> tuple[int, list[str]]:
-        """Come among the processes of the spool, and take over what the dead left; blocks."""
-        self._layout.make(self._files)
-        with StartLock(self._layout, self._files):
-            self._presence.enter()
-            make_database(self._layout, self._files)
-            living, dead = self._presence.others()
-            connection = self._connect()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                transaction = Transaction(connection, self._memory, self._now())
-                process.register(transaction)
-                held = process.inherit(transaction, living)
-                connection.execute("COMMIT")
-                self._segments.prepare(connection)
-            finally:
-                connection.close()
-            self._presence.forget(dead)
-            self._presence.sweep_temporaries(living)
-            return held, self._presence.ownerless(living)
-
-    def _sweep(self, names: Sequence[str]) -> None:
-        """Remove content files that no message has; in a thread."""
-        for start in range(0, len(names), _SWEPT):
-            part = names[start : start + _SWEPT]
-            try:
-                found = self._rows.read(partial(_files_of, part))
-            except SpoolError as error:
-                self._emit_anywhere(Alert(f"spool: stale files stay for now: {error}"))
-                return
-            self._remove([name for name in part if name not in found])
-
-    def _remove(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._files.remove(self._layout.own_file(name))
+        await self._rounds.beat()
+        self._workshop.executor.submit(self._opening.sweep, self._rows, self._shelf, orphans)
+        self._rounds.start()
 
     def stop(self) -> Deferred[None]:
         """Finish what was asked, let go of what is held, and close."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._round is not None:
-            self._round.cancel()
-            self._round = None
+        self._rounds.stop()
         held = self._claims.leave()
 
         def leave(transaction: Transaction) -> None:
@@ -218,77 +174,6 @@ class EmbeddedSpool(Oversight):
 
     def _emit_anywhere(self, event: Event) -> None:
         self._reactor.callFromThread(self._emit, event)
-
-    # Upkeep
-
-    def _rounds(self) -> None:
-        self._round = self._reactor.callLater(_ROUND, self._rounds)
-        if self._rounding:
-            return
-        now = self._now()
-        beating = now >= self._last_beat + process.BEAT_SECONDS
-        clearing = now >= self._next_clear
-        if clearing:
-            self._next_clear = now + _CLEAR
-        self._rounding = True
-        Deferred.fromCoroutine(self._upkept(beating=beating, clearing=clearing)).addErrback(
-            self._not_upkept
-        ).addBoth(self._rounded)
-
-    def _rounded(self, _: object) -> None:
-        self._rounding = False
-
-    def _not_upkept(self, failure: Failure) -> None:
-        self._emit(Alert(f"spool: upkeep failed: {failure.getErrorMessage()}"))
-
-    async def _upkept(self, *, beating: bool, clearing: bool) -> None:
-        """Do a round of upkeep."""
-        released = self._claims.expired() + self._claims.stale()
-        now = self._now()
-        report = await self._workshop.change_then(
-            lambda transaction: self._upkeep.round(
-                transaction, released, beating=beating, clearing=clearing
-            ),
-            self._reported,
-        )
-        if beating:
-            self._last_beat = now
-        if not report.alive:
-            self._emit(Alert("spool: this process was silent for long, others took its deliveries"))
-            self._claims.leave()
-        if report.moving:
-            await self._move(report.moving)
-
-    def _reported(self, report: Report) -> Report:
-        self._usage.refresh(
-            segments=report.segments,
-            files=report.files,
-            database=report.database,
-            free=report.free,
-            room=report.room,
-            held=report.held,
-        )
-        self._claims.pause_only(report.paused)
-        if report.inherited:
-            self._claims.doubt()
-        return report
-
-    async def _move(self, contents: Sequence[Stored]) -> None:
-        try:
-            moved, damaged = await self._workshop.in_thread(self._upkeep.move, contents)
-        except OSError as error:
-            self._emit(Alert(f"spool: contents stay in their segments: {error}"))
-            return
-
-        def tell(transaction: Transaction) -> list[str]:
-            for stored, reason in damaged:
-                operators.quarantine(transaction, stored.message_id, reason)
-            return [name for stored, name in moved if not transaction.move(stored, name)]
-
-        unwanted = await self._workshop.change(tell)
-        await self._workshop.in_thread(self._remove, unwanted)
-        for stored, reason in damaged:
-            self._emit(Alert(f"spool: message {stored.message_id} is set aside: {reason}"))
 
     # Taking in
 
@@ -362,8 +247,8 @@ class EmbeddedSpool(Oversight):
         if self._workshop.writer is None:
             return fail(SpoolError("the spool does not run"))
         claims = self._claims
-        if self._now() > self._last_beat + process.SILENT_SECONDS / 2:
-            # Others may have taken what this process believes to hold: ask before giving it out.
+        if self._rounds.silent:
+            # Ask, before anything is given out, what this process still holds.
             return Deferred.fromCoroutine(self._claim_after_beat(destination, limit, lease))
         self._release(claims.expired())
         fresh, newest, oldest = claims.share(destination, limit)
@@ -388,7 +273,7 @@ class EmbeddedSpool(Oversight):
     async def _claim_after_beat(
         self, destination: str, limit: int, lease: float
     ) -> Sequence[Claim]:
-        await self._upkept(beating=True, clearing=False)
+        await self._rounds.beat()
         return await self.claim(destination, limit, lease)
 
     def claim_message(self, message_id: str, lease: float) -> Sequence[Claim]:
@@ -420,7 +305,7 @@ class EmbeddedSpool(Oversight):
                 self._claims.queued(item.destination, now)
             # If that fails, they are released when this process ends.
             self._workshop.change(lambda transaction: transaction.release(held)).addErrback(
-                self._not_upkept
+                self._rounds.failed
             )
 
     def next_due(self, destination: str) -> Deferred[float | None]:
@@ -506,32 +391,3 @@ class EmbeddedSpool(Oversight):
         return self._workshop.change_then(
             lambda transaction: operators.quarantine(transaction, message_id, reason), set_aside
         )
-
-    # Pauses
-
-    def pause(self, destination: str, reason: str) -> Deferred[None]:
-        """Claim nothing more from a destination; see :class:`mailsvc.interfaces.ISpool`."""
-        return self._workshop.change_then(
-            lambda transaction: operators.pause(transaction, destination, reason),
-            lambda _: self._claims.pause(destination, reason),
-        )
-
-    def resume(self, destination: str) -> Deferred[bool]:
-        """End a pause; see :class:`mailsvc.interfaces.ISpool`."""
-        return Deferred.fromCoroutine(self._resume(destination))
-
-    async def _resume(self, destination: str) -> bool:
-        paused = await self._workshop.change(
-            lambda transaction: operators.resume(transaction, destination)
-        )
-        self._claims.pause(destination, None)
-        await self.hasten(destination)
-        return paused
-
-    def paused(self) -> dict[str, str]:
-        """Return why destinations are paused, by name."""
-        return self._claims.paused()
-
-
-def _files_of(names: Sequence[str], connection: sqlite3.Connection) -> set[str]:
-    return operators.files_of(connection, names)

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mailsvc.message import Address
 from mailsvc.spool.extent import Stored
 from mailsvc.spool.ids import delivery_id, split_id
-from mailsvc.spool.rows import STORED_COLUMNS, Transaction, decode_envelope, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, decode_envelope, stored_of
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import DEAD, HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 from mailsvc.spool.view import (
     Answer,
@@ -164,7 +164,7 @@ def _entry(
     try:
         decoded = decode_envelope(envelope or "")
         received_at = decoded.received_at
-        reverse_path = _path(decoded.reverse_path)
+        reverse_path = "" if decoded.reverse_path is None else str(decoded.reverse_path)
         address = str(decoded.recipients[recipient].address)
     except (ValueError, IndexError):
         reason = reason or "its envelope cannot be read"
@@ -182,10 +182,6 @@ def _entry(
         recipient=address,
         reason=reason or "",
     )
-
-
-def _path(address: Address | None) -> str:
-    return "" if address is None else str(address)
 
 
 def show_message(connection: sqlite3.Connection, seen: Seen, id_: str) -> MessageDetail | None:

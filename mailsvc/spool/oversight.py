@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
+
 from mailsvc.spool import operators
 from mailsvc.spool.claims import Claims
 from mailsvc.spool.content import Rows
@@ -157,6 +159,31 @@ class Oversight:
             batch = keys[start : start + BATCH]
             count += await self._workshop.change(_bound(change, batch))
         return count
+
+    # Pauses
+
+    def pause(self, destination: str, reason: str) -> Deferred[None]:
+        """Claim nothing more from a destination; see :class:`mailsvc.interfaces.ISpool`."""
+        return self._workshop.change_then(
+            lambda transaction: operators.pause(transaction, destination, reason),
+            lambda _: self._claims.pause(destination, reason),
+        )
+
+    def resume(self, destination: str) -> Deferred[bool]:
+        """End a pause; see :class:`mailsvc.interfaces.ISpool`."""
+        return Deferred.fromCoroutine(self._resume(destination))
+
+    async def _resume(self, destination: str) -> bool:
+        paused = await self._workshop.change(
+            lambda transaction: operators.resume(transaction, destination)
+        )
+        self._claims.pause(destination, None)
+        await self.hasten(destination)
+        return paused
+
+    def paused(self) -> dict[str, str]:
+        """Return why destinations are paused, by name."""
+        return self._claims.paused()
 
     # Synchronous routes and attachments
 

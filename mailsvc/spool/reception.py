@@ -13,7 +13,7 @@ from mailsvc.interfaces import IIncoming
 from mailsvc.message import Envelope
 from mailsvc.spool.extent import DotCounter
 from mailsvc.spool.files import Files
-from mailsvc.spool.rows import Accepting, Planned, encode_envelope
+from mailsvc.spool.records import Accepting, Planned, encode_envelope
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.spill import Spill
 from mailsvc.spool.usage import Usage

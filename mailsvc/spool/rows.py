@@ -4,123 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import msgspec
 
 from mailsvc.message import Dead, Done, Envelope, Outcome
 from mailsvc.spool.extent import Stored
+from mailsvc.spool.records import (
+    STORED_COLUMNS,
+    Accepting,
+    Claimed,
+    Held,
+    decode_envelope,
+    stored_of,
+)
 from mailsvc.spool.schema import DEAD, HELD, NUMBER_BITS, NUMBER_MASK, WAITING
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Envelope).decode
 
 #: Envelopes of the last messages seen, so that a thousand recipients do not mean as many decodings.
 _ENVELOPES = 32
-
-STORED_COLUMNS = "id, seq, segment, offset, file, length, crc, stuffed, size"
-
-
-class Planned(NamedTuple):
-    """A delivery of a message that is being accepted.
-
-    :ivar held: it is not queued but kept by this process, which means to attempt it at once.
-    """
-
-    recipient: int
-    destination: str
-    held: bool
-
-
-@dataclass(slots=True, eq=False)
-class Accepting:
-    """A message on its way into the rows.
-
-    :ivar chunks: the content, where it goes into a segment.
-    :ivar segment: where the content was put, and ``offset``; None: ``file`` names its own.
-    :ivar error: why it is not accepted.
-    :ivar seq: its row, once inserted, and ``tokens`` of its held deliveries, in order.
-    """
-
-    message_id: str
-    envelope: bytes
-    plan: Sequence[Planned]
-    length: int
-    stuffed: bool
-    size: int
-    crc: int = 0
-    chunks: list[bytes | memoryview] = field(default_factory=list)
-    segment: int | None = None
-    offset: int = 0
-    file: str | None = None
-    error: Exception | None = None
-    seq: int = 0
-    tokens: list[int] = field(default_factory=list)
-
-    def stored(self) -> Stored:
-        """Return where the content lies."""
-        return Stored(
-            self.message_id,
-            self.seq,
-            self.segment,
-            self.offset,
-            self.file,
-            self.length,
-            self.crc,
-            self.stuffed,
-            self.size,
-        )
-
-
-class Claimed(NamedTuple):
-    """A delivery that was claimed from the rows."""
-
-    key: int
-    token: int
-    recipient: int
-    destination: str
-    attempts: int
-    octets: int
-    stored: Stored
-    envelope: Envelope
-
-
-class Held(NamedTuple):
-    """A delivery that this process holds: what ``record`` and ``release`` need to know of it."""
-
-    key: int
-    token: int
-    destination: str
-    octets: int
-
-
-def encode_envelope(envelope: Envelope) -> bytes:
-    """Return an envelope as JSON.
-
-    :raises ValueError: it holds what is no text.
-    """
-    try:
-        return _encode(envelope)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(str(error)) from error
-
-
-def decode_envelope(text: str | bytes) -> Envelope:
-    """Return an envelope of its JSON.
-
-    :raises ValueError: it is damaged.
-    """
-    try:
-        return _decode(text)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
-
-
-def stored_of(row: Sequence[object]) -> Stored:
-    """Return what a row of :data:`STORED_COLUMNS` says."""
-    stored = Stored(*row)  # type: ignore[arg-type]  # the row's columns, in the tuple's order
-    return stored._replace(stuffed=bool(stored.stuffed))
 
 
 class Memory:

@@ -17,7 +17,7 @@ from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit
 from mailsvc.spool.extent import HEADER_SIZE, header
 from mailsvc.spool.files import Files
-from mailsvc.spool.rows import Accepting
+from mailsvc.spool.records import Accepting
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.usage import Usage
 

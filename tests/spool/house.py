@@ -267,7 +267,7 @@ class SpoolTestCase(TestCase):
         """Let time pass, and wait until the round of upkeep that falls due is over."""
         self.rounds.clock.advance(seconds)
         for _ in range(2000):
-            if not spool._rounding:
+            if not spool._rounds.under_way:
                 return
             await self.breath()
         self.fail("the upkeep does not end")

@@ -102,8 +102,7 @@ class ProcessTests(SpoolTestCase):
         silent = await self.opened()
         message_id = await self.store(silent)
         [old] = await silent.claim("app", 1, 3600.0)
-        if silent._round is not None:
-            silent._round.cancel()
+        silent._rounds.stop()
         awake = await self.opened()
         self.rounds.clock.advance(SILENT_SECONDS + 30)
         await self.upkeep(awake)
@@ -118,7 +117,6 @@ class ProcessTests(SpoolTestCase):
         # It finds out before it gives anything out again.
         self.assertEqual(await silent.claim("app", 1, 60.0), [])
         self.assertIn("silent for long", self.logged())
-        silent._round = None
         await awake.record(new, Done())
 
     def child(self) -> tuple[subprocess.Popen[str], list[str]]:

@@ -79,6 +79,16 @@ class ReceptionTests(SpoolTestCase):
         for each in incoming:
             self.assertEqual(await self.octets_of(spool, await each.commit()), b"m" * 10_000)
 
+    async def test_another_bound_from_now_on(self) -> None:
+        """A reload changes it."""
+        spool = await self.opened()
+        self.assertIsNone(self.begin(spool).write(b"m" * 30_000))
+        spool.change_limits(SpoolLimits(low_water=0, content_memory=10_000))
+        waiting = self.begin(spool).write(b"m" * 30_000)
+        assert waiting is not None
+        await waiting
+        self.assertEqual(self.spilled(), 2)
+
     async def test_a_disk_that_is_slow_pauses_the_peer(self) -> None:
         """``write`` pushes back once a megabyte waits for the disk."""
         spool = await self.opened()
