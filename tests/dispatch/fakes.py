@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -24,19 +23,10 @@ from mailsvc.message import (
     Retry,
     Route,
 )
+from mailsvc.spool.extent import unstuffed
+from mailsvc.testing import MemoryContent
 
 T = TypeVar("T")
-
-
-@implementer(IContent)
-class Content:
-    """Ten octets."""
-
-    size = 10
-
-    def open(self) -> BinaryIO:
-        """Return a reader."""
-        return BytesIO(b"0123456789")
 
 
 @dataclass
@@ -52,9 +42,37 @@ class Row:
     reason: str = ""
 
 
+@implementer(IIncoming)
+class HeldIncoming:
+    """A message on its way in."""
+
+    def __init__(self, spool: HeldSpool, envelope: Envelope, stuffed: bool) -> None:
+        self.spool = spool
+        self.envelope = envelope
+        self.stuffed = stuffed
+        self.octets: bytearray | None = bytearray()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append octets."""
+        if self.octets is not None:
+            self.octets += data
+
+    async def commit(self) -> str:
+        """Keep the message."""
+        if self.octets is None:
+            raise SpoolError("the message has ended already")
+        octets, self.octets = bytes(self.octets), None
+        self.spool.keep(self.envelope, unstuffed(octets) if self.stuffed else octets)
+        return self.envelope.id
+
+    def abort(self) -> None:
+        """Forget the message."""
+        self.octets = None
+
+
 @implementer(ISpool)
 class HeldSpool:
-    """An in-memory :class:`ISpool` without intake.
+    """An :class:`ISpool` in memory.
 
     :ivar calls: the names of the methods called, with their main argument.
     :ivar failing: methods that raise this.
@@ -72,8 +90,10 @@ class HeldSpool:
         self.waiting: list[Callable[[], None]] = []
         self.recorded: list[tuple[str, Outcome]] = []
         self.number = 0
+        self.contents: dict[str, bytes] = {}
         #: What one claim returns at most.
         self.most = 1000
+        self.turn = 0
 
     def add(self, destination: str, *, received_at: float | None = None) -> str:
         """Store a delivery, due at once; return its id."""
@@ -83,12 +103,27 @@ class HeldSpool:
         envelope = Envelope(
             f"m{self.number}", now if received_at is None else received_at, None, (recipient,)
         )
-        name = f"m{self.number}-1"
-        delivery = Delivery(name, envelope, recipient, destination, 0, 10)
-        row = Row(delivery, now)
-        self.rows[name] = row
-        self.queues.setdefault(destination, {})[name] = row
-        return name
+        self.keep(envelope, b"0123456789")
+        return f"m{self.number}-1"
+
+    def keep(self, envelope: Envelope, octets: bytes) -> None:
+        """Store a message and its deliveries."""
+        self.contents[envelope.id] = octets
+        now = self.clock.seconds()
+        number = 0
+        for recipient in envelope.recipients:
+            for destination in recipient.route.destinations:
+                number += 1
+                name = f"{envelope.id}-{number}"
+                delivery = Delivery(name, envelope, recipient, destination, 0, len(octets))
+                row = Row(delivery, now)
+                self.rows[name] = row
+                self.queues.setdefault(destination, {})[name] = row
+
+    def restart(self) -> None:
+        """Let go of every claim, as a spool that is closed and opened again does."""
+        for row in self.rows.values():
+            row.leased_until = 0
 
     def release(self) -> None:
         """Let the held answers go, in order."""
@@ -122,8 +157,16 @@ class HeldSpool:
         return answer
 
     def begin(self, envelope: Envelope, stuffed: bool) -> IIncoming:
-        """Take nothing in."""
-        raise SpoolError("this spool takes nothing in")
+        """Take a message in."""
+        return HeldIncoming(self, envelope, stuffed)
+
+    def _waiting(self, destination: str) -> list[Row]:
+        now = self.clock.seconds()
+        return [
+            row
+            for row in self.queues.get(destination, {}).values()
+            if not row.dead and row.leased_until <= now
+        ]
 
     def _row(self, claim: Claim) -> Row:
         row = self.rows.get(claim.delivery.id)
@@ -132,34 +175,33 @@ class HeldSpool:
         return row
 
     async def claim(self, destination: str, limit: int, lease: float) -> Sequence[Claim]:
-        """Claim what is due, the oldest first."""
+        """Claim what is due: of any four, three of the newest and one of the oldest."""
 
         def work() -> Sequence[Claim]:
             now = self.clock.seconds()
             claims: list[Claim] = []
-            for row in self.queues.get(destination, {}).values():
-                if len(claims) >= min(limit, self.most) or destination in self.paused:
-                    break
-                if not row.dead and row.due <= now and row.leased_until <= now:
-                    row.token += 1
-                    row.leased_until = now + lease
-                    delivery = replace(row.delivery, attempt=row.attempts + 1)
-                    claims.append(Claim(delivery, row.token, now + lease))
+            rows = [] if destination in self.paused else self._waiting(destination)
+            due = sorted((row for row in rows if row.due <= now), key=lambda row: row.due)
+            while due and len(claims) < min(limit, self.most):
+                self.turn += 1
+                old = self.turn % 4 == 0
+                row = due[0] if old else next(row for row in due if row.due == due[-1].due)
+                due.remove(row)
+                row.token += 1
+                row.leased_until = now + lease
+                delivery = replace(row.delivery, attempt=row.attempts + 1)
+                claims.append(Claim(delivery, row.token, now + lease))
             return claims
 
         return await self._answer("claim", work, destination, limit)
 
     async def next_due(self, destination: str) -> float | None:
-        """Return when the next delivery that is not leased is due."""
+        """Return when the next delivery that nobody holds is due."""
 
         def work() -> float | None:
-            now = self.clock.seconds()
-            dues = [
-                max(row.due, row.leased_until if row.leased_until > now else 0)
-                for row in self.queues.get(destination, {}).values()
-                if not row.dead
-            ]
-            return min(dues, default=None)
+            if destination in self.paused:
+                return None
+            return min((row.due for row in self._waiting(destination)), default=None)
 
         return await self._answer("next_due", work, destination)
 
@@ -183,6 +225,9 @@ class HeldSpool:
             if isinstance(outcome, Done):
                 del self.rows[claim.delivery.id]
                 del self.queues[claim.delivery.destination][claim.delivery.id]
+                message_id = claim.delivery.envelope.id
+                if all(each.delivery.envelope.id != message_id for each in self.rows.values()):
+                    del self.contents[message_id]
             elif isinstance(outcome, Dead):
                 row.dead = outcome.reason
             elif isinstance(outcome, Retry):
@@ -194,7 +239,13 @@ class HeldSpool:
 
     async def open(self, message_id: str) -> IContent:
         """Return the content."""
-        return await self._answer("open", Content, message_id)
+
+        def work() -> IContent:
+            if message_id not in self.contents:
+                raise SpoolError(f"there is no message {message_id}")
+            return MemoryContent(self.contents[message_id])
+
+        return await self._answer("open", work, message_id)
 
     async def pause(self, destination: str, reason: str) -> None:
         """Pause."""
@@ -204,11 +255,16 @@ class HeldSpool:
 
     async def resume(self, destination: str) -> bool:
         """Resume."""
+        for row in self._waiting(destination):
+            row.due = self.clock.seconds()
         return self.paused.pop(destination, None) is not None
 
     async def quarantine(self, message_id: str, reason: str) -> None:
-        """Set nothing aside."""
-        raise SpoolError("nothing is unreadable here")
+        """Make dead letters of a message's deliveries."""
+        for row in self.rows.values():
+            if row.delivery.envelope.id == message_id:
+                row.dead = reason
+                row.token += 1
 
 
 @implementer(IDeliverer)
