@@ -1,241 +1,23 @@
-"""For the tests of plugins, and ours: contract suites, and fakes that keep their promises.
-
-A contract suite is a mixin for ``twisted.trial.unittest.TestCase``: what it lacks to make one
-implementation is what a subclass defines.
-"""
+"""The contract of spools."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mailsvc.errors import DeliveryFailed, LeaseLost, SpoolError
-from mailsvc.events import Event
-from mailsvc.interfaces import Claim, IContent, IDeliverer, IDelivererContext, IIncoming, ISpool
-from mailsvc.message import (
-    Address,
-    Client,
-    Dead,
-    Delivery,
-    Done,
-    Envelope,
-    Outcome,
-    Recipient,
-    Retry,
-    Route,
-)
-from mailsvc.parsed import ParsedMail
+from mailsvc.errors import LeaseLost, SpoolError
+from mailsvc.interfaces import Claim, IIncoming, ISpool
+from mailsvc.message import Address, Dead, Done, Envelope, Outcome, Recipient, Retry, Route
+from mailsvc.testing.fakes import MAIL, REVERSE_PATH, started
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase
 else:
     TestCase = object
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-#: A small mail as it comes from the spool.
-MAIL = (
-    b"Received: from client.example by mx.example.com with ESMTP id 1\r\n"
-    b"From: Ada <ada@example.org>\r\nTo: support@example.com\r\n"
-    b"Subject: Hello\r\n\r\nHello,\r\n.\r\nworld\r\n"
-)
-
-RECIPIENT = Address("support", "example.com")
-REVERSE_PATH = Address("ada", "example.org")
-
-
-@implementer(IContent)
-class MemoryContent:
-    """A content in memory.
-
-    :ivar readers: every reader that was opened, for tests that look whether all were closed.
-    """
-
-    def __init__(self, octets: bytes = MAIL) -> None:
-        self._octets = octets
-        self.size = len(octets)
-        self.readers: list[BinaryIO] = []
-
-    def open(self) -> BinaryIO:
-        """Return a fresh reader."""
-        reader = io.BytesIO(self._octets)
-        self.readers.append(reader)
-        return reader
-
-
-@implementer(IContent)
-class DamagedContent:
-    """A content that the spool finds damaged when it is opened."""
-
-    size = len(MAIL)
-
-    def open(self) -> BinaryIO:
-        """Raise, as the spool does.
-
-        :raises mailsvc.errors.SpoolError: always.
-        """
-        raise SpoolError("the content's checksum is wrong")
-
-
-def make_delivery(
-    recipient: Address = RECIPIENT,
-    reverse_path: Address | None = REVERSE_PATH,
-    *,
-    id: str = "0001HZX9-1",
-    tag: str = "",
-    attempt: int = 1,
-    size: int = len(MAIL),
-    destination: str = "app",
-) -> Delivery:
-    """Return a delivery of one message to ``recipient``."""
-    to = Recipient(recipient, Route(str(recipient), (destination,), tag=tag))
-    envelope = Envelope(
-        id=id.rpartition("-")[0] or id,
-        received_at=1_700_000_000.25,
-        reverse_path=reverse_path,
-        recipients=(to,),
-        client=Client(host="192.0.2.7", helo="client.example", protocol="ESMTP"),
-    )
-    return Delivery(id, envelope, to, destination, attempt, size)
-
-
-@implementer(IDelivererContext)
-class FakeContext:
-    """What a deliverer is lent, without a service.
-
-    :param reactor: a Clock unless the deliverer connects to something.
-    :param directory: a temporary directory.
-    :ivar events: what was logged.
-    :ivar mail: what :meth:`parse` returns.
-    """
-
-    def __init__(self, reactor: object = None, directory: str = "") -> None:
-        self.name = "app"
-        self.hostname = "mx.example.com"
-        self.directory = directory
-        self.reactor: Any = Clock() if reactor is None else reactor
-        self.events: list[Event] = []
-        self.mail = ParsedMail()
-
-    def emit(self, event: Event) -> None:
-        """Keep an event."""
-        self.events.append(event)
-
-    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``function`` here and now."""
-        return function(*args, **kwargs)
-
-    async def parse(self, content: IContent) -> ParsedMail:
-        """Return :attr:`mail`."""
-        return self.mail
-
-
-class DelivererContract(TestCase):
-    """What :class:`~mailsvc.interfaces.IDeliverer` promises.
-
-    A subclass defines :meth:`make_deliverer`, and :meth:`break_destination` if its destination can
-    be made to fail.
-
-    :cvar reads_content: False for a deliverer that looks at the envelope only.
-    """
-
-    reads_content = True
-
-    def make_deliverer(self) -> IDeliverer:
-        """Return a deliverer whose destination works."""
-        raise NotImplementedError
-
-    def break_destination(self) -> bool:
-        """Make the destination fail from now on; say whether that was possible."""
-        return False
-
-    async def test_it_provides_the_interface(self) -> None:
-        """The object is an IDeliverer."""
-        self.assertTrue(verifyObject(IDeliverer, self.make_deliverer()))
-
-    async def test_it_takes_any_mail(self) -> None:
-        """Neither an odd envelope nor an odd content keeps a mail from its destination."""
-        deliverer = self.make_deliverer()
-        local_parts = ("support", "a/../b", "..", "jörg", 'qu"o\\te d', "x" * 64, "-rf", "a+b", "%")
-        for number, local in enumerate(local_parts):
-            for reverse_path in (None, Address(local, "example.org")):
-                delivery = make_delivery(
-                    Address(local, "exämple.com"), reverse_path, id=f"odd{number}-1"
-                )
-                await deliverer.deliver(delivery, MemoryContent())
-        for octets in (b"", b"\r\n", b"\xff\xfe\x00\r\n" * 9, b"no header", b"x" * 700_000):
-            content = MemoryContent(octets)
-            delivery = make_delivery(id=f"size{len(octets)}-1", size=len(octets))
-            await deliverer.deliver(delivery, content)
-
-    async def test_it_takes_a_repeat(self) -> None:
-        """After a crash or a lost answer the same id comes again, and is no error."""
-        deliverer = self.make_deliverer()
-        for attempt in (1, 2, 3):
-            await deliverer.deliver(make_delivery(attempt=attempt), MemoryContent())
-
-    async def test_it_takes_several_at_once(self) -> None:
-        """Deliveries do not wait for one another's return."""
-        deliverer = self.make_deliverer()
-        await gatherResults(
-            [
-                started(deliverer.deliver(make_delivery(id=f"many{number}-1"), MemoryContent()))
-                for number in range(20)
-            ]
-        )
-
-    async def test_it_closes_what_it_opens(self) -> None:
-        """Every reader of the content is closed in the end."""
-        deliverer = self.make_deliverer()
-        content = MemoryContent(b"x" * 700_000)
-        await deliverer.deliver(make_delivery(size=content.size), content)
-        self.assertEqual([reader for reader in content.readers if not reader.closed], [])
-
-    async def test_damaged_content_is_not_delivered(self) -> None:
-        """If the content cannot be read, the delivery fails."""
-        deliverer = self.make_deliverer()
-        if not self.reads_content:
-            return
-        try:
-            await deliverer.deliver(make_delivery(), DamagedContent())
-        except (SpoolError, DeliveryFailed):
-            return
-        self.fail("a mail that cannot be read was delivered")
-
-    async def test_a_cancelled_attempt_ends(self) -> None:
-        """Cancelling the awaitable ends it, and the next delivery is as good as any."""
-        deliverer = self.make_deliverer()
-        attempt = started(deliverer.deliver(make_delivery(id="gone-1"), MemoryContent()))
-        attempt.cancel()
-        try:
-            await attempt
-        except (CancelledError, DeliveryFailed):
-            pass
-        await deliverer.deliver(make_delivery(id="next-1", attempt=2), MemoryContent())
-
-    async def test_a_broken_destination_is_told(self) -> None:
-        """When the destination fails, the delivery does; nothing is lost silently."""
-        deliverer = self.make_deliverer()
-        await deliverer.deliver(make_delivery(id="before-1"), MemoryContent())
-        if not self.break_destination():
-            return
-        for attempt in (1, 2):
-            try:
-                await deliverer.deliver(
-                    make_delivery(id="after-1", attempt=attempt), MemoryContent()
-                )
-            except DeliveryFailed as error:
-                self.assertNotEqual(str(error), "")
-            else:
-                self.fail("the destination failed and the delivery did not")
 
 
 class SpoolContract(TestCase):
@@ -564,12 +346,3 @@ class SpoolContract(TestCase):
         self.assertEqual(len(claims), 200)
         self.assertEqual(await self.read(spool, ids[123]), b"123\r\n")
         await self.close_spool(spool)
-
-
-def started(awaitable: Awaitable[T]) -> Deferred[T]:
-    """Return a Deferred for what may be a coroutine."""
-
-    async def waiting() -> T:
-        return await awaitable
-
-    return Deferred.fromCoroutine(waiting())
