@@ -23,7 +23,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import idna
@@ -251,3 +251,19 @@ def _expression(text: str, domains: Sequence[str]) -> Expression:
     except re.error as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     return Expression(regex, frozenset(_plain_domain(domain, domain) for domain in domains))
+
+
+def domains_above(domain: str) -> Iterator[str]:
+    """Yield the domains above ``domain``, the nearest first."""
+    position = domain.find(".")
+    while position >= 0:
+        yield domain[position + 1 :]
+        position = domain.find(".", position + 1)
+
+
+def captured(expression: Expression, found: re.Match[str], local: str) -> str:
+    """Return what the group ``tag`` captured, else the first group, else the plus-tag."""
+    if not expression.regex.groups:
+        return tag_of(local)
+    group: str | int = "tag" if "tag" in expression.regex.groupindex else 1
+    return found[group] or ""

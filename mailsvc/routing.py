@@ -7,7 +7,6 @@ the recipient's domain alone.  See :mod:`mailsvc.patterns` for what a pattern ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,8 @@ from mailsvc.patterns import (
     Tagged,
     canonical_domain,
     canonical_local,
+    captured,
+    domains_above,
     parse_address,
     parse_pattern,
     tag_of,
@@ -151,7 +152,7 @@ class Router:
             case Domain(domain):
                 return self._covering_domain(domain)
             case SubDomains(domain):
-                above = [self._parents.get(each) for each in (domain, *_parents(domain))]
+                above = [self._parents.get(each) for each in (domain, *domains_above(domain))]
                 return next((entry for entry in above if entry), self._everything)
             case Postmaster():
                 return self._postmaster or self._everything
@@ -161,7 +162,10 @@ class Router:
                 return None
 
     def _covering_domain(self, domain: str) -> Entry | None:
-        above = [self._domains.get(domain), *(self._parents.get(each) for each in _parents(domain))]
+        above = [
+            self._domains.get(domain),
+            *(self._parents.get(each) for each in domains_above(domain)),
+        ]
         return next((entry for entry in above if entry), self._everything)
 
     def add(self, entry: Entry) -> None:
@@ -216,7 +220,7 @@ class Router:
     def _owns(self, domain: str) -> bool:
         if domain in self._own or self._everything is not None:
             return True
-        return any(parent in self._parents for parent in _parents(domain))
+        return any(parent in self._parents for parent in domains_above(domain))
 
     async def route(self, address: Address, sender: ISender) -> Route:
         """Return the first route that matches.  See :class:`~mailsvc.interfaces.IRouter`."""
@@ -277,7 +281,7 @@ class Router:
                 break
             found = expression.match(address, domain)
             if found is not None:
-                return entry, _captured(expression, found, address.local)
+                return entry, captured(expression, found, address.local)
         return None if best is None else (best, tag_of(address.local))
 
     def _candidates(self, local: str, domain: str) -> Iterator[Entry]:
@@ -288,7 +292,7 @@ class Router:
         if entry := self._domains.get(domain):
             yield entry
         if self._parents:
-            for parent in _parents(domain):
+            for parent in domains_above(domain):
                 if entry := self._parents.get(parent):
                     yield entry
         if self._postmaster and local == "postmaster" and self._owns(domain):
@@ -370,22 +374,6 @@ def _tagged(route: Route, tag: str) -> Route:
 
 def _is_postmaster(address: Address) -> bool:
     return address.local.lower() == "postmaster"
-
-
-def _parents(domain: str) -> Iterator[str]:
-    """Yield the domains above ``domain``, the nearest first."""
-    position = domain.find(".")
-    while position >= 0:
-        yield domain[position + 1 :]
-        position = domain.find(".", position + 1)
-
-
-def _captured(expression: Expression, found: re.Match[str], local: str) -> str:
-    """Return what the group ``tag`` captured, else the first group, else the plus-tag."""
-    if not expression.regex.groups:
-        return tag_of(local)
-    group: str | int = "tag" if "tag" in expression.regex.groupindex else 1
-    return found[group] or ""
 
 
 def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, str, Entry]]:
