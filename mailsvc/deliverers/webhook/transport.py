@@ -128,9 +128,10 @@ class _BoundedEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         wrapping: Any = WrappingFactory
-        factory = wrapping(protocolFactory)
+        wrapped: Any = protocolFactory
+        factory = wrapping(wrapped)
         factory.protocol = partial(_Bounded, self._reactor)
-        factory.noisy = False
+        factory.noisy = wrapped.noisy = False
         connected: Deferred[Any] = self._endpoint.connect(factory)
         return connected.addCallback(lambda bounded: bounded.wrappedProtocol)
 

@@ -9,8 +9,12 @@ from unittest import skipUnless
 
 from cryptography import x509
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
+from zope.interface import implementer
 
 from mailsvc.deliverers.webhook import transport
 from mailsvc.errors import DestinationPaused, PermanentFailure, TransientFailure
@@ -478,3 +482,24 @@ class ClosingTests(ServerCase):
         bounded.loseConnection()
         clock.advance(6)
         self.assertEqual(calls, [(6, "aborted")])
+
+
+@implementer(IStreamClientEndpoint)
+class Nowhere:
+    """Keeps the factories that it is to connect."""
+
+    def __init__(self) -> None:
+        self.factories: list[Any] = []
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        self.factories.append(protocolFactory)
+        return Deferred()
+
+
+class LogTests(SynchronousTestCase):
+    def test_connections_come_and_go_without_a_line(self) -> None:
+        """The log has a line for each delivery; Twisted would add two for each connection."""
+        nowhere = Nowhere()
+        factory = Factory()
+        transport._BoundedEndpoint(nowhere, Clock()).connect(factory)
+        self.assertEqual([each.noisy for each in (factory, *nowhere.factories)], [False, False])
