@@ -111,8 +111,7 @@ class ISpool(Interface):
         """Take at most ``limit`` due deliveries of ``destination`` for ``lease`` seconds.
 
         New mail comes first, but old mail is not starved.  A paused destination has none due.
-        No two live claims ever name the same delivery.  Fewer than are due may be returned, but not
-        none: ``next_due`` says whether there are more.
+        No two live claims ever name the same delivery.  While any is due, at least one is returned.
         """
 
     def next_due(destination: str) -> Awaitable[float | None]:

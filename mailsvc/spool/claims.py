@@ -144,7 +144,10 @@ class Claims:
 
     def take(self, destination: str, limit: int, lease: float) -> list[Claim]:
         """Claim fresh deliveries."""
-        fresh = self._queue(destination).fresh
+        queue = self._queue(destination)
+        if queue.paused is not None:
+            return []
+        fresh = queue.fresh
         return [self._claimed(fresh.popleft(), lease) for _ in range(min(limit, len(fresh)))]
 
     def take_reserved(self, message_id: str, lease: float) -> list[Claim]:

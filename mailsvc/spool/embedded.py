@@ -262,7 +262,9 @@ class EmbeddedSpool(Oversight):
 
         def hand_out(found: tuple[list[Claimed], float | None]) -> Sequence[Claim]:
             claims.searched(destination, found[1])
-            return taken + [self._claimed(item, lease) for item in found[0]]
+            handed = taken + [self._claimed(item, lease) for item in found[0]]
+            # The rows may have had less than their share.
+            return handed + claims.take(destination, limit - len(handed), lease)
 
         answered = self._workshop.change_then(search, hand_out)
         if taken:

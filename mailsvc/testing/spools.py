@@ -251,6 +251,16 @@ class SpoolContract(TestCase):
         self.assertLess(order.index(old[0].delivery.envelope.id), 40)
         await self.close_spool(spool)
 
+    async def test_one_at_a_time(self) -> None:
+        """While something is due, a claim brings something."""
+        spool = await self.open_spool()
+        for _ in range(12):
+            await self.put(spool)
+        for _ in range(12):
+            self.assertEqual(len(await spool.claim("app", 1, 300.0)), 1)
+        self.assertEqual(list(await spool.claim("app", 1, 300.0)), [])
+        await self.close_spool(spool)
+
     async def test_a_pause(self) -> None:
         """Nothing is claimed, mail is taken, others go on; it outlives a restart."""
         spool = await self.open_spool()
