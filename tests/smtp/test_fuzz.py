@@ -38,6 +38,11 @@ class CheckTests(SynchronousTestCase):
         for seed in seeds():
             check(seed)
 
+    def test_starttls_with_spaces_behind_it(self) -> None:
+        """Trailing spaces belong to the command, however many; they are no residue."""
+        for spaces in (b"", b" ", b"\t" * 40):
+            check(b"\4\0EHLO client.example\r\nSTARTTLS" + spaces + b"\r\n")
+
     @settings(deadline=None, max_examples=200)
     @given(st.binary(max_size=300))
     def test_any_octets(self, octets: bytes) -> None:
