@@ -76,6 +76,8 @@ class Claims:
         self._expiry: list[tuple[float, int]] = []
         #: Contents of messages with fresh or claimed deliveries, and how many of these there are.
         self._contents: dict[str, tuple[Stored, int]] = {}
+        #: What was let go of here, while the rows may still say that this process holds it.
+        self._owed: list[Held] = []
         #: Fresh deliveries of synchronous routes, by message: not for ``claim``.
         self._reserved: dict[str, list[Fresh]] = {}
 
@@ -116,7 +118,7 @@ class Claims:
     def share(self, destination: str, limit: int) -> tuple[int, int, int]:
         """Say how to serve a claim of ``limit``: how many fresh, newest and oldest."""
         queue = self._queue(destination)
-        if queue.paused is not None:
+        if queue.paused is not None or limit < 1:
             return 0, 0, 0
         now = self._now()
         fresh = len(queue.fresh)
@@ -203,6 +205,15 @@ class Claims:
         """Let go of the deliveries that were fresh for too long, and return them."""
         before = self._now() - FRESH_SECONDS
         return self._dropped(lambda fresh: fresh.since <= before)
+
+    def owe(self, held: Iterable[Held]) -> None:
+        """Note that the rows could not be told, now, what was let go of."""
+        self._owed += held
+
+    def owed(self) -> list[Held]:
+        """Return what the rows have to be told still; who asks tells them, or owes it again."""
+        owed, self._owed = self._owed, []
+        return owed
 
     def withdraw(self, keys: Iterable[int]) -> list[Held]:
         """Let go of fresh deliveries, and return those that there were."""

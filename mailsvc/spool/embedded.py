@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.errors import LeaseLost, SpoolError
@@ -255,18 +256,24 @@ class EmbeddedSpool(Oversight):
         taken = claims.take(destination, fresh, lease)
         if not newest and not oldest:
             return succeed(taken)
+        found: list[Claimed] = []
 
-        def search(transaction: Transaction) -> tuple[list[Claimed], float | None]:
-            found = transaction.claim(destination, newest, oldest)
-            return found, transaction.next_due(destination)
+        def search(transaction: Transaction) -> float | None:
+            found[:] = transaction.claim(destination, newest, oldest)
+            return transaction.next_due(destination)
 
-        def hand_out(found: tuple[list[Claimed], float | None]) -> Sequence[Claim]:
-            claims.searched(destination, found[1])
-            handed = taken + [self._claimed(item, lease) for item in found[0]]
+        def hand_out(due: float | None) -> Sequence[Claim]:
+            claims.searched(destination, due)
+            handed = taken + [self._claimed(item, lease) for item in found]
             # The rows may have had less than their share.
             return handed + claims.take(destination, limit - len(handed), lease)
 
-        answered = self._workshop.change_then(search, hand_out)
+        def failed(failure: Failure) -> Failure:
+            # A commit that failed may have been made all the same.
+            claims.owe(item.held() for item in found)
+            return failure
+
+        answered = self._workshop.change_then(search, hand_out).addErrback(failed)
         if taken:
             # What was taken from memory is good, whatever the disk says.
             answered.addErrback(lambda _: taken)
@@ -296,8 +303,7 @@ class EmbeddedSpool(Oversight):
             item.stored.size,
         )
         self._claims.know(item.stored)
-        held = Held(item.key, item.token, item.destination, item.octets)
-        return self._claims.claimed(held, delivery, lease)
+        return self._claims.claimed(item.held(), delivery, lease)
 
     def _release(self, held: Sequence[Held]) -> None:
         """Queue deliveries again whose leases ended."""
@@ -305,9 +311,8 @@ class EmbeddedSpool(Oversight):
             now = self._now()
             for item in held:
                 self._claims.queued(item.destination, now)
-            # If that fails, they are released when this process ends.
             self._workshop.change(lambda transaction: transaction.release(held)).addErrback(
-                self._rounds.failed
+                self._rounds.failed, held
             )
 
     def next_due(self, destination: str) -> Deferred[float | None]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
+from mailsvc.errors import SpoolError
 from mailsvc.spool import operators
 from mailsvc.spool.claims import Claims
 from mailsvc.spool.content import Rows
@@ -148,7 +149,11 @@ class Oversight:
         keys = await self.ask(lambda connection: operators.keys_of(connection, named))
         fresh = self._claims.withdraw(keys)
         if fresh:
-            await self._workshop.change(lambda transaction: transaction.release(fresh))
+            try:
+                await self._workshop.change(lambda transaction: transaction.release(fresh))
+            except SpoolError:
+                self._claims.owe(fresh)
+                raise
         return await self._in_batches(keys, operators.drop_keys)
 
     async def _in_batches(

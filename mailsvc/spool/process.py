@@ -20,6 +20,9 @@ from mailsvc.spool.schema import Layout, process_name
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 60.0
 
+#: What the name of a process's file ends with until the file is locked.
+_UNNAMED = ".starting"
+
 
 class Presence:
     """Our process among those that share the spool.
@@ -42,9 +45,20 @@ class Presence:
         shared = files.create(self._layout.lock)
         self._locks.append(shared)
         files.lock(shared, exclusive=False, wait=True)
-        own = files.create(self._layout.process(self.number))
+        # It has its lock before it has its name: whoever finds it without one takes over what it
+        # owns, and would write to the same segments.
+        self._sweep_unnamed()
+        path = self._layout.process(self.number)
+        own = files.create(path + _UNNAMED)
         self._locks.append(own)
         files.lock(own, exclusive=True, wait=True)
+        files.rename(path + _UNNAMED, path)
+
+    def _sweep_unnamed(self) -> None:
+        """Remove what starts left that did not come that far."""
+        for name in os.listdir(self._layout.processes):
+            if name.endswith(_UNNAMED):
+                self._files.remove(os.path.join(self._layout.processes, name))
 
     def leave(self) -> None:
         """Unlock, and remove the file."""
@@ -130,7 +144,10 @@ def unregister(transaction: Transaction) -> None:
 
 
 def beat(transaction: Transaction) -> bool:
-    """Give a sign of life; False if others took this process's deliveries meanwhile."""
+    """Give a sign of life; False if others took this process's deliveries meanwhile.
+
+    What it took since is given back as well: it is to forget all that it held.
+    """
     process = transaction.memory.process
     execute = transaction.connection.execute
     alive = execute(
@@ -138,6 +155,7 @@ def beat(transaction: Transaction) -> bool:
     ).rowcount
     if not alive:
         register(transaction)
+        _release_all(transaction, process)
     return bool(alive)
 
 
@@ -177,9 +195,13 @@ def disown_silent(transaction: Transaction) -> int:
     released = 0
     for number in silent:
         execute("UPDATE processes SET seen = 0 WHERE id = ?", (number,))
-        released += execute(
-            "UPDATE deliveries SET state = 0, owner = NULL, token = NULL"
-            " WHERE state = 1 AND owner = ?",
-            (number,),
-        ).rowcount
+        released += _release_all(transaction, number)
     return released
+
+
+def _release_all(transaction: Transaction, number: int) -> int:
+    """Queue again what a process holds; return how much."""
+    return transaction.connection.execute(
+        "UPDATE deliveries SET state = 0, owner = NULL, token = NULL WHERE state = 1 AND owner = ?",
+        (number,),
+    ).rowcount

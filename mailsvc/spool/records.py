@@ -81,6 +81,10 @@ class Claimed(NamedTuple):
     stored: Stored
     envelope: Envelope
 
+    def held(self) -> Held:
+        """Return what ``record`` and ``release`` need to know of it."""
+        return Held(self.key, self.token, self.destination, self.octets)
+
 
 class Held(NamedTuple):
     """A delivery that this process holds: what ``record`` and ``release`` need to know of it."""

@@ -17,6 +17,7 @@ from mailsvc.spool.claims import Claims
 from mailsvc.spool.content import Shelf
 from mailsvc.spool.extent import Stored
 from mailsvc.spool.process import BEAT_SECONDS, SILENT_SECONDS
+from mailsvc.spool.records import Held
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.upkeep import Report, Upkeep
 from mailsvc.spool.usage import Usage
@@ -90,8 +91,12 @@ class Rounds:
     def _ended(self, _: object) -> None:
         self.under_way = False
 
-    def failed(self, failure: Failure) -> None:
-        """Say that a part of the upkeep failed; a later round does it again."""
+    def failed(self, failure: Failure, released: Sequence[Held] = ()) -> None:
+        """Say that a part of the upkeep failed; a later round does it again.
+
+        :param released: what the rows could not be told to be held no longer.
+        """
+        self._claims.owe(released)
         self._emit(Alert(f"spool: upkeep failed: {failure.getErrorMessage()}"))
 
     async def beat(self) -> None:
@@ -99,19 +104,25 @@ class Rounds:
         await self._round(beating=True, clearing=False)
 
     async def _round(self, *, beating: bool, clearing: bool) -> None:
-        released = self._claims.expired() + self._claims.stale()
+        claims = self._claims
+        released = claims.expired() + claims.stale() + claims.owed()
         now = self._now()
-        report = await self._workshop.change_then(
-            lambda transaction: self._upkeep.round(
-                transaction, released, beating=beating, clearing=clearing
-            ),
-            self._reported,
-        )
+        try:
+            report = await self._workshop.change_then(
+                lambda transaction: self._upkeep.round(
+                    transaction, released, beating=beating, clearing=clearing
+                ),
+                self._reported,
+            )
+        except Exception:
+            claims.owe(released)
+            raise
         if beating:
             self._last_beat = now
         if not report.alive:
             self._emit(Alert("spool: this process was silent for long, others took its deliveries"))
-            self._claims.leave()
+            claims.leave()
+            claims.doubt()
         if report.moving:
             await self._move(report.moving)
 

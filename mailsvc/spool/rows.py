@@ -219,6 +219,26 @@ class Transaction:
     def claim(self, destination: str, newest: int, oldest: int) -> list[Claimed]:
         """Take due deliveries from both ends of a destination's queue."""
         number = self.destination(destination)
+        claimed: list[Claimed] = []
+        # What cannot be read is set aside; what can be read is looked for behind it.
+        while not claimed and not self._is_paused(number):
+            rows = self._due(number, newest, oldest)
+            if not rows:
+                break
+            for key, recipient, attempts, octets in rows:
+                taken = self._take(key, recipient, destination, attempts, octets)
+                if taken is not None:
+                    claimed.append(taken)
+        return claimed
+
+    def _is_paused(self, number: int) -> bool:
+        """Say whether a destination is paused, by whatever process."""
+        paused: str | None = self._execute(
+            "SELECT paused FROM destinations WHERE id = ?", (number,)
+        ).fetchone()[0]
+        return paused is not None
+
+    def _due(self, number: int, newest: int, oldest: int) -> list[tuple[int, int, int, int]]:
         select = (
             "SELECT key, recipient, attempts, octets FROM deliveries"
             " WHERE state = 0 AND destination = ? AND due <= ? ORDER BY due "
@@ -228,12 +248,7 @@ class Transaction:
             if limit:
                 found = self._execute(f"{select}{order} LIMIT ?", (number, self.now, limit))
                 rows.update({row[0]: row for row in found})
-        claimed = []
-        for key, recipient, attempts, octets in rows.values():
-            taken = self._take(key, recipient, destination, attempts, octets)
-            if taken is not None:
-                claimed.append(taken)
-        return claimed
+        return list(rows.values())
 
     def _take(
         self, key: int, recipient: int, destination: str, attempts: int, octets: int
@@ -245,7 +260,7 @@ class Transaction:
         try:
             if row is None:
                 raise ValueError("it has no message")
-            envelope = self._envelope(seq, row[-1])
+            envelope = self._envelope(seq, row[0], row[-1])
             if not 0 <= recipient < len(envelope.recipients):
                 raise ValueError("it has no such recipient")
         except ValueError as error:
@@ -259,11 +274,13 @@ class Transaction:
         stored = stored_of(row[:-1])
         return Claimed(key, token, recipient, destination, attempts, octets, stored, envelope)
 
-    def _envelope(self, seq: int, text: str) -> Envelope:
+    def _envelope(self, seq: int, message_id: str, text: str) -> Envelope:
         envelopes = self.memory.envelopes
         envelope = envelopes.get(seq)
-        if envelope is None:
+        # Another process may have used the row again once its message was gone.
+        if envelope is None or envelope.id != message_id:
             envelope = decode_envelope(text)
+            envelopes.pop(seq, None)
             while len(envelopes) >= _ENVELOPES:
                 del envelopes[next(iter(envelopes))]
             envelopes[seq] = envelope
@@ -319,10 +336,12 @@ class Transaction:
         )
 
     def next_due(self, destination: str) -> float | None:
-        """Return when the first delivery that waits is due."""
+        """Return when the first delivery that waits is due; None if there is a pause."""
+        number = self.destination(destination)
+        if self._is_paused(number):
+            return None
         due: float | None = self._execute(
-            "SELECT min(due) FROM deliveries WHERE state = 0 AND destination = ?",
-            (self.destination(destination),),
+            "SELECT min(due) FROM deliveries WHERE state = 0 AND destination = ?", (number,)
         ).fetchone()[0]
         return due
 
