@@ -103,8 +103,11 @@ class ISpool(Interface):
 
         :param stuffed: whether the content's lines are dot-stuffed as DATA sends them (RFC 5321
             section 4.5.2); the terminating dot is never written.
+        A recipient that the envelope names twice counts once.
+
         :raises mailsvc.errors.SpoolFull: no room, or a destination of the envelope holds more than
             its share.
+        :raises mailsvc.errors.SpoolError: the envelope names no destination.
         """
 
     def claim(destination: str, limit: int, lease: float) -> Awaitable[Sequence[Claim]]:

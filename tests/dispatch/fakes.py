@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from mailsvc.errors import LeaseLost, SpoolError
+from mailsvc.errors import LeaseLost, SpoolError, SpoolFull
 from mailsvc.interfaces import Claim, IContent, IDeliverer, IIncoming, ISpool
 from mailsvc.message import (
     Address,
@@ -62,6 +62,7 @@ class HeldIncoming:
         if self.octets is None:
             raise SpoolError("the message has ended already")
         octets, self.octets = bytes(self.octets), None
+        self.spool.check()
         self.spool.keep(self.envelope, unstuffed(octets) if self.stuffed else octets)
         return self.envelope.id
 
@@ -94,6 +95,8 @@ class HeldSpool:
         #: What one claim returns at most.
         self.most = 1000
         self.turn = 0
+        #: Whether there is no room for more mail.
+        self.full = False
 
     def add(self, destination: str, *, received_at: float | None = None) -> str:
         """Store a delivery, due at once; return its id."""
@@ -111,7 +114,8 @@ class HeldSpool:
         self.contents[envelope.id] = octets
         now = self.clock.seconds()
         number = 0
-        for recipient in envelope.recipients:
+        # A recipient that is given twice counts once.
+        for recipient in {each.address: each for each in envelope.recipients}.values():
             for destination in recipient.route.destinations:
                 number += 1
                 name = f"{envelope.id}-{number}"
@@ -158,7 +162,15 @@ class HeldSpool:
 
     def begin(self, envelope: Envelope, stuffed: bool) -> IIncoming:
         """Take a message in."""
+        if not any(recipient.route.destinations for recipient in envelope.recipients):
+            raise SpoolError("the message has no destination")
+        self.check()
         return HeldIncoming(self, envelope, stuffed)
+
+    def check(self) -> None:
+        """Refuse mail if the test says that there is no room."""
+        if self.full:
+            raise SpoolFull("there is no room")
 
     def _waiting(self, destination: str) -> list[Row]:
         now = self.clock.seconds()

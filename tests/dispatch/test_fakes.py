@@ -23,6 +23,10 @@ class HeldSpoolContract(SpoolContract, TestCase):
     async def close_spool(self, spool: ISpool) -> None:
         self.spool.restart()
 
+    def fill(self, spool: ISpool) -> bool:
+        self.spool.full = True
+        return True
+
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 

@@ -23,9 +23,12 @@ class Model:
         self.waiting: dict[str, tuple[str, float]] = {}
         self.claimed: dict[str, Claim] = {}
         self.dead: dict[str, str] = {}
+        self.paused: set[str] = set()
 
     def due(self, destination: str, now: float) -> set[str]:
         """Return the ids of the deliveries that may be claimed."""
+        if destination in self.paused:
+            return set()
         return {
             each for each, (name, at) in self.waiting.items() if name == destination and at <= now
         }
@@ -46,7 +49,7 @@ class ModelTests(SpoolTestCase):
         self.model = model = Model()
         self.stale: list[Claim] = []
         spool = await self.opened(segment=1 << 16, spill=1 << 12)
-        steps = (self.accept, self.accept, self.claim, self.claim, self.outcome, self.outcome)
+        steps = (self.accept, self.claim, self.outcome) * 4 + (self.pause, self.retry, self.drop)
         for _ in range(150):
             self.rounds.clock.advance(random.choice((0.0, 0.5, 3.0, 15.0)))
             chosen = random.random()
@@ -86,6 +89,7 @@ class ModelTests(SpoolTestCase):
         model.release(now)
         claims = await spool.claim(name, self.random.randint(1, 8), self.random.choice((5.0, 60.0)))
         due = model.due(name, now)
+        self.assertEqual(bool(claims), bool(due))
         for claim in claims:
             self.assertIn(claim.delivery.id, due)
             due.remove(claim.delivery.id)
@@ -113,6 +117,44 @@ class ModelTests(SpoolTestCase):
         elif isinstance(outcome, Dead):
             model.dead[claim.delivery.id] = claim.delivery.destination
 
+    async def pause(self, spool: EmbeddedSpool) -> None:
+        name = self.random.choice(DESTINATIONS)
+        model, now = self.model, self.rounds.now()
+        if name not in model.paused:
+            await spool.pause(name, "410")
+            model.paused.add(name)
+        else:
+            self.assertTrue(await spool.resume(name))
+            model.paused.remove(name)
+            for each, (destination, at) in model.waiting.items():
+                if destination == name:
+                    model.waiting[each] = (name, min(at, now))
+
+    async def retry(self, spool: EmbeddedSpool) -> None:
+        """Have a delivery tried now, whatever became of it."""
+        model, now = self.model, self.rounds.now()
+        ids = [*model.dead, *model.waiting, *model.claimed]
+        if not ids:
+            return
+        chosen = self.random.choice(ids)
+        await spool.retry([chosen])
+        if chosen in model.dead:
+            model.waiting[chosen] = (model.dead.pop(chosen), now)
+        elif chosen in model.waiting:
+            name, at = model.waiting[chosen]
+            model.waiting[chosen] = (name, min(at, now))
+
+    async def drop(self, spool: EmbeddedSpool) -> None:
+        """Delete a delivery; one that is attempted stays."""
+        model, now = self.model, self.rounds.now()
+        held = [each for each, claim in model.claimed.items() if claim.expires_at > now]
+        ids = [*model.dead, *held]
+        if not ids:
+            return
+        chosen = self.random.choice(ids)
+        self.assertEqual(await spool.drop([chosen]), int(chosen in model.dead))
+        model.dead.pop(chosen, None)
+
     async def compare(self, spool: EmbeddedSpool) -> None:
         """Look at all rows, then have everything delivered."""
         entries = {each.id: each for each in await spool.entries(limit=10_000)}
@@ -120,6 +162,9 @@ class ModelTests(SpoolTestCase):
         self.assertEqual(set(entries), {*model.waiting, *model.claimed, *model.dead})
         for each in model.dead:
             self.assertEqual(entries[each].state, "dead")
+        self.assertEqual(set(spool.paused()), model.paused)
+        for name in model.paused:
+            await spool.resume(name)
         await spool.retry()
         self.rounds.clock.advance(1000)
         owed = set(entries)
