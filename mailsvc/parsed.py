@@ -27,6 +27,8 @@ class Attachment:
     :ivar disposition: ``attachment`` or ``inline``.
     :ivar content_id: without the angle brackets; empty if none.
     :ivar content: the decoded octets.
+    :ivar start: where in the mail its encoded octets begin, and ``end`` where they end.
+    :ivar encoding: what undoes their encoding: ``base64``, ``quoted-printable``, or empty.
     """
 
     filename: str
@@ -35,6 +37,9 @@ class Attachment:
     disposition: str
     content_id: str
     content: bytes
+    start: int = 0
+    end: int = 0
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

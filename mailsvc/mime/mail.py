@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mailsvc.mime import fields
+from mailsvc.mime.decoding import ENCODINGS
 from mailsvc.mime.htmltext import html_to_text
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.mime.parts import Part, Tree
@@ -105,4 +106,7 @@ def _attachment(tree: Tree, part: Part, number: int, notes: Notes) -> Attachment
         disposition=disposition,
         content_id=content_id,
         content=tree.content(part, f"attachment {number}"),
+        start=part.start,
+        end=part.end,
+        encoding=part.encoding if part.encoding in ENCODINGS else "",
     )
