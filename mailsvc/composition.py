@@ -27,6 +27,7 @@ from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert, Emit
 from mailsvc.interfaces import IContent, IDelivererContext, IDelivererFactory
+from mailsvc.links import Links
 from mailsvc.listener import AdmissionLimits
 from mailsvc.mime.limits import Limits as ParseLimits
 from mailsvc.mime.parser import Parser
@@ -141,6 +142,7 @@ class Context:
         self.directory = settings.spool
         self.reactor = machine.reactor
         self.emit = machine.emit
+        self.links: Links | None = None
         self._machine = machine
 
     def in_thread(

@@ -172,6 +172,9 @@ class IDelivererContext(Interface):
     directory: str = Attribute("The spool directory, where a destination may keep a secret.")
     reactor: Any = Attribute("The reactor, for timers and connections.")
     emit: Emit = Attribute("Logs an event.")
+    links: Any = Attribute(
+        "Makes links to attachments, a mailsvc.links.Links; None if none are served."
+    )
 
     def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Run a blocking function in the delivery thread pool."""

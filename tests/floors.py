@@ -32,6 +32,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.deliverers",
             "mailsvc.eager",
             "mailsvc.keypairs",
+            "mailsvc.links",
             "mailsvc.mime",
             "mailsvc.passwords",
             "mailsvc.patterns",

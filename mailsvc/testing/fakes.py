@@ -93,6 +93,7 @@ class FakeContext:
     :param directory: a temporary directory.
     :ivar events: what was logged.
     :ivar mail: what :meth:`parse` returns.
+    :ivar links: makes links to attachments.
     """
 
     def __init__(self, reactor: object = None, directory: str = "") -> None:
@@ -102,6 +103,7 @@ class FakeContext:
         self.reactor: Any = Clock() if reactor is None else reactor
         self.events: list[Event] = []
         self.mail = ParsedMail()
+        self.links: Any = None
 
     def emit(self, event: Event) -> None:
         """Keep an event."""

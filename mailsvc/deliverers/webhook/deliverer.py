@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 
 from twisted.web.client import HTTPConnectionPool
 from zope.interface import implementer
@@ -24,8 +25,9 @@ from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert
 from mailsvc.interfaces import IContent, IDeliverer, IDelivererContext
+from mailsvc.links import Links
 from mailsvc.message import Delivery
-from mailsvc.parsed import ParsedMail
+from mailsvc.parsed import Attachment, ParsedMail
 from mailsvc.secretfile import Secret, SecretSource
 
 #: A stream up to this many octets is read at once, in the same thread that makes the payload.
@@ -56,10 +58,14 @@ _OURS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that is ready to go."""
+    """A request that is ready to go.
+
+    :ivar linked: its body holds links to the content, which has to be kept for them.
+    """
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes | Stream = field(repr=False)
+    linked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class Requests:
     """Makes the requests of one destination; what it does may block.
 
     :ivar headers: fields of every request.
+    :ivar links: makes the links to large attachments; None: there are none.
     """
 
     format: Format
@@ -74,17 +81,29 @@ class Requests:
     keys: tuple[Key, ...]
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     now: Callable[[], float]
+    links: Links | None = None
 
     def prepare(self, delivery: Delivery, content: IContent, mail: ParsedMail | None) -> Prepared:
         """Return the request for one attempt, signed with the time of now."""
-        payload: Payload = self.format.payload(delivery, content, mail, self.options)
+        made: list[str] = []
+        options = self.options
+        if self.links is not None:
+            options = replace(options, link=partial(_noted_link, self.links, made))
+        payload: Payload = self.format.payload(delivery, content, mail, options)
         body = payload.body
         if isinstance(body, Stream) and body.size <= _AT_ONCE:
             with body.content.open() as reader:
                 body = body.prefix + reader.read()
         signature = signature_headers(self.keys, delivery.id, int(self.now()), body)
         content_type = ("Content-Type", payload.content_type)
-        return Prepared((content_type, *payload.headers, *signature, *self.headers), body)
+        headers = (content_type, *payload.headers, *signature, *self.headers)
+        return Prepared(headers, body, bool(made))
+
+
+def _noted_link(links: Links, made: list[str], message_id: str, attachment: Attachment) -> str:
+    url = links.url(message_id, attachment)
+    made.append(url)
+    return url
 
 
 @implementer(IDeliverer)
@@ -130,6 +149,9 @@ class Webhook:
         if self._requests.format.wants_mail:
             mail = await self._context.parse(content)
         request = await self._context.in_thread(self._requests.prepare, delivery, content, mail)
+        if request.linked and self._requests.links is not None:
+            # Before the receiver knows of them, the links have something to lead to.
+            await self._requests.links.keep(delivery.envelope.id)
         body = Body(request.body, self._context.in_thread)
         answer = await self._transport.post(request.headers, body)
         self._answers(answer, self._requests.now())
@@ -178,7 +200,7 @@ def make_requests(options: WebhookOptions, context: IDelivererContext) -> Reques
         raw=options.include_raw,
         secrets=secrets,
     )
-    return Requests(format, format_options, signing, tuple(headers), now)
+    return Requests(format, format_options, signing, tuple(headers), now, context.links)
 
 
 def _secrets(name: str, options: WebhookOptions, context: IDelivererContext) -> tuple[Secret, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Delivery
-from mailsvc.parsed import ParsedMail
+from mailsvc.parsed import Attachment, ParsedMail
 from mailsvc.secretfile import Secret
 
 #: Twisted's reactor: no one type names all the interfaces that it provides.
@@ -56,9 +56,8 @@ class FormatOptions:
     :ivar raw: the operator wants the whole mail in the payload too, where the format has a place
         for it (Postmark's ``RawEmail``, SendGrid's ``email``).
     :ivar secrets: the destination's secrets, the one to use first (Mailgun's signing key).
-    :ivar attachment_url: returns a signed URL that expires for an attachment of a delivery, by its
-        place in the parsed mail, or for the whole mail (None); or None if there can be none, and
-        the octets go into the payload.
+    :ivar link: returns a signed URL that expires for an attachment of a message, by the message's
+        id; None if there can be none, and the octets go into the payload.
     """
 
     url: str
@@ -67,13 +66,13 @@ class FormatOptions:
     inline_limit: int
     raw: bool = False
     secrets: tuple[Secret, ...] = ()
-    attachment_url: Callable[[Delivery, int | None], str | None] | None = None
+    link: Callable[[str, Attachment], str] | None = None
 
-    def url_of(self, delivery: Delivery, index: int | None, size: int) -> str | None:
-        """Return the URL to send in place of ``size`` octets, or None to send them."""
-        if size <= self.inline_limit or self.attachment_url is None:
+    def url_of(self, delivery: Delivery, attachment: Attachment) -> str | None:
+        """Return the URL to send in place of the octets, or None to send them."""
+        if self.link is None or len(attachment.content) <= self.inline_limit:
             return None
-        return self.attachment_url(delivery, index)
+        return self.link(delivery.envelope.id, attachment)
 
 
 class Format(Protocol):

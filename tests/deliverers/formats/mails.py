@@ -13,7 +13,7 @@ from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Client, Delivery, Envelope, Recipient, Route
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.mail import parse
-from mailsvc.parsed import ParsedMail
+from mailsvc.parsed import Attachment, ParsedMail
 from mailsvc.secretfile import Secret
 
 SENDER = Address("zoe", "example.org")
@@ -140,8 +140,8 @@ def options(
     :param links: attachments above the limit get a URL.
     """
 
-    def link(delivery: Delivery, index: int | None) -> str:
-        return f"https://mx.example.com/attachments/{delivery.id}/{index}?signature=x"
+    def link(message_id: str, attachment: Attachment) -> str:
+        return f"https://mx.example.com/attachments/{message_id}/{attachment.filename}"
 
     return FormatOptions(
         url=url,
@@ -150,7 +150,7 @@ def options(
         inline_limit=inline_limit,
         raw=raw,
         secrets=tuple(Secret(secret) for secret in secrets),
-        attachment_url=link if links else None,
+        link=link if links else None,
     )
 
 

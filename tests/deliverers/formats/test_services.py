@@ -386,7 +386,7 @@ class CloudMailinTests(SynchronousTestCase):
         logo, overview = self.fields(given_options=given_options)["attachments"]
         self.assertNotIn("url", logo)
         self.assertNotIn("content", overview)
-        self.assertIn("/attachments/01HK1XGZ7KQ2-1/1?", overview["url"])
+        self.assertIn("/attachments/01HK1XGZ7KQ2/Übersicht.pdf", overview["url"])
 
     def test_unparsed(self) -> None:
         (whole,) = self.fields(TEXT_ONLY, mail=UNPARSED)["attachments"]

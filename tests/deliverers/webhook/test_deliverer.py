@@ -25,8 +25,10 @@ from mailsvc.deliverers.webhook.transport import Transport
 from mailsvc.errors import ConfigError, PermanentFailure, SpoolError, TransientFailure
 from mailsvc.events import Alert
 from mailsvc.interfaces import IContent, IDeliverer
+from mailsvc.links import Links
 from mailsvc.message import Delivery
-from mailsvc.parsed import ParsedMail
+from mailsvc.parsed import Attachment, ParsedMail
+from mailsvc.secretfile import Secret
 from mailsvc.testing import (
     MAIL,
     DamagedContent,
@@ -110,6 +112,32 @@ class RequestTests(Case):
         self.assertEqual(request.body, octets)
         expected = Verifier(NEW).sign("0001HZX9-1", datetime.fromtimestamp(0, UTC), octets.decode())
         self.assertEqual(request.headers["webhook-signature"], expected)
+
+    def test_the_content_of_a_link_is_kept_before_the_link_is_sent(self) -> None:
+        kept: list[tuple[str, int]] = []
+
+        async def retain(message_id: str, until: float) -> bool:
+            kept.append((message_id, len(self.receiver.requests)))
+            return True
+
+        seconds = self.context.reactor.seconds
+        self.context.links = Links("https://mx.example.com", (Secret(NEW),), 60, seconds, retain)
+        self.context.mail = ParsedMail(
+            attachments=(
+                Attachment("a", "text/x", "", "attachment", "", b"x" * 9, 1, 10),
+                Attachment("b", "text/x", "", "attachment", "", b"x" * 8, 11, 19),
+            )
+        )
+        webhook = self.webhook(format="mailsvc", inline_limit="8 B")
+        self.deliver(webhook)
+        (request,) = self.receiver.requests
+        large, small = msgspec.json.decode(request.body)["attachments"]
+        self.assertEqual(self.context.links.follow(large["url"]).end, 10)
+        self.assertEqual((large["content"], small["url"]), (None, None))
+        self.assertEqual(kept, [("0001HZX9", 0)])
+        # Where nothing is linked, nothing has to be kept.
+        self.deliver(self.webhook(format="mailsvc", inline_limit="9 B"))
+        self.assertEqual(len(kept), 1)
 
     def test_basic_authentication(self) -> None:
         for keys, pair in (

@@ -29,14 +29,12 @@ class CloudMailin:
         """Return the JSON object."""
         mail = mail or ParsedMail()
         attachments = [
-            _attached(attachment, options.url_of(delivery, number, len(attachment.content)))
-            for number, attachment in enumerate(mail.attachments)
+            _attached(attachment, options.url_of(delivery, attachment))
+            for attachment in mail.attachments
         ]
         if words.unparsed(mail):
-            whole = Attachment(
-                "message.eml", "message/rfc822", "", "attachment", "", words.octets(content)
-            )
-            attachments.append(_attached(whole, options.url_of(delivery, None, content.size)))
+            whole = words.whole(content)
+            attachments.append(_attached(whole, options.url_of(delivery, whole)))
         fields = {
             "headers": _headers(mail),
             "envelope": _envelope(delivery),

@@ -191,8 +191,7 @@ class Mailsvc:
             reply=mail.reply,
             signature=mail.signature,
             attachments=tuple(
-                _attached(delivery, number, attachment, options)
-                for number, attachment in enumerate(mail.attachments)
+                _attached(delivery, attachment, options) for attachment in mail.attachments
             ),
             raw=(_raw(delivery, content, options) if options.raw or words.unparsed(mail) else None),
             parse_errors=mail.errors,
@@ -239,11 +238,9 @@ def _addresses(boxes: tuple[Mailbox, ...]) -> tuple[Address, ...]:
     return tuple(Address(box.name, box.address) for box in boxes)
 
 
-def _attached(
-    delivery: Delivery, number: int, attachment: Attachment, options: FormatOptions
-) -> AttachedFile:
+def _attached(delivery: Delivery, attachment: Attachment, options: FormatOptions) -> AttachedFile:
     content = attachment.content
-    url = options.url_of(delivery, number, len(content))
+    url = options.url_of(delivery, attachment)
     return AttachedFile(
         name=attachment.filename,
         type=attachment.content_type,
@@ -258,8 +255,9 @@ def _attached(
 
 
 def _raw(delivery: Delivery, content: IContent, options: FormatOptions) -> RawMail:
-    url = options.url_of(delivery, None, content.size)
-    octets = words.octets(content)
+    whole = words.whole(content)
+    url = options.url_of(delivery, whole)
+    octets = whole.content
     return RawMail(
         size=len(octets),
         sha256=sha256(octets).hexdigest(),

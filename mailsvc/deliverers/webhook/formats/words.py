@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Delivery
-from mailsvc.parsed import Mailbox, ParsedMail
+from mailsvc.parsed import Attachment, Mailbox, ParsedMail
 
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]+")
 #: Octets of a header block that are read from a content; SMTP accepts no longer one.
@@ -64,6 +64,14 @@ def octets(content: IContent) -> bytes:
     """Return all of a content; for formats whose payload holds it in memory in any case."""
     with content.open() as reader:
         return reader.read()
+
+
+def whole(content: IContent) -> Attachment:
+    """Return a whole mail as an attachment."""
+    body = octets(content)
+    return Attachment(
+        "message.eml", "message/rfc822", "", "attachment", "", body, start=0, end=len(body)
+    )
 
 
 def header_block(content: IContent) -> str:
