@@ -1,0 +1,1 @@
+"""What mailsvc costs, measured beside its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,201 @@
+"""docs/benchmarks.md, written from the figures: no number in it is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sections.accepting import ROUND_TRIPS
+from benchmarks.sections.bulk import SIZE
+from benchmarks.targets import verdicts
+from benchmarks.workplace import HERE
+
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+
+_HEADINGS = {
+    "accept": (
+        "Accepting",
+        "10 KiB messages, 20 sessions, as fast as each server takes them. p50 and p99 are from the"
+        " last octet of a message to its 250.",
+    ),
+    "latency": (
+        "The same load for all",
+        "20 sessions, a rate that every server takes. p50 and p99 are from the moment at which a"
+        " message was due to its 250, so a server that falls behind cannot hide it.",
+    ),
+    "large": ("Large messages", "25 MiB messages, four at a time."),
+    "tls": ("Large messages under STARTTLS", "25 MiB messages, four at a time."),
+    "idle": (
+        "Idle connections",
+        "A steady load of 500 messages/s, with and without connections that said EHLO and nothing"
+        " more; and what one such connection adds to the resident memory.",
+    ),
+    "maildir": (
+        "To a maildir",
+        "10 KiB messages, 20 sessions; the rate is until the last one is filed.",
+    ),
+    "webhook": (
+        "To a webhook",
+        "10 KiB multipart messages, 20 sessions; the rate is until the receiver has answered for"
+        " the last one. mailsvc parses each mail and posts JSON, the peers post it as it came.",
+    ),
+    "processes": (
+        "Two processes",
+        "One spool, one port, passed as systemd passes it. The generator shares the cores, so it"
+        " is the CPU that says something.",
+    ),
+    "backlog": ("A backlog", "The rate of accepting while a paused destination holds deliveries."),
+    "soak": ("Half an hour", "A steady load; resident memory early on and at the end."),
+}
+
+_INTRODUCTION = """\
+# Benchmarks
+
+What mailsvc costs, beside its peers, on one machine and in one run. Written by
+`python -m benchmarks --write-docs`; no number here is typed by hand.
+
+Rates depend on the machine, and the load generator runs on the same cores. Read ratios, and CPU per
+message, which is steadier. *Durable* says whether a message is on stable storage before its 250.
+*CPU* is user and system time of all processes of the server. *Peak* is the sum of their peaks of
+resident memory; what processes share counts for each of them. Figures are medians of the rounds, in
+which the servers took turns.
+
+*Checked* says how it was seen, in each round, that nothing is missing. Each message has a token;
+*compared* means that each one which got a 250 was found stored or posted, and was octet for octet
+what was sent (of JSON payloads: text and HTML). *Counted* means that a server which discards its
+mail said as often that it had delivered as it had said 250.
+"""
+
+_METHOD = """\
+## Run it
+
+```sh
+python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
+.venv/bin/python -m benchmarks --install        # the peers: Debian, PyPI, npm; as root
+.venv/bin/python -m benchmarks                  # everything; the soak takes half an hour
+.venv/bin/python -m benchmarks --only accept --peers ours,smtp-sink
+.venv/bin/python -m benchmarks --write-docs     # this page and its pictures
+```
+
+Everything lies in `benchmarks/`: the generator and the HTTP receiver in C, the peers with their
+configurations in `servers/` and `programs/`, the sections in `sections/`. What they build and store
+goes to `/var/tmp/mailsvc-benchmarks`, or where `--work` says; put it on the disk that you mean to
+measure. Postfix needs root. What is not installed is left out, with a note.
+
+mailsvc runs as `twistd -n mailsvc --config FILE` with its defaults, its log in a file. Postfix
+has its defaults but for limits that would slow down a single client, and writes its own log.
+"""
+
+_PROFILES = """\
+## Where the time goes
+
+Sampled by py-spy, all threads, while 20 sessions send: [accepting](images/accepting.svg),
+[filing in a maildir](images/filing.svg), [posting](images/posting.svg).
+"""
+
+
+def write(document: dict[str, Any], path: Path = PAGE) -> None:
+    """Write the page."""
+    path.write_text(render(document), encoding="utf-8")
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return the page."""
+    parts = [_INTRODUCTION, "\n".join(_machine(document)), "\n".join(_targets(document))]
+    for name, (heading, text) in _HEADINGS.items():
+        section = document["sections"].get(name)
+        if section:
+            parts.append("\n".join([f"## {heading}", "", text, "", *_section(name, section)]))
+    for name, caption in (
+        ("rate-by-sessions", "The rate against the number of sessions, pipelined"),
+        ("latency-by-load", "p99 against the rate that comes in, 50 sessions, pipelined"),
+    ):
+        if (PAGE.parent / "images" / f"{name}.svg").exists():
+            parts.append(f"## {caption}\n\n![{caption}](images/{name}.svg)\n")
+    if (PAGE.parent / "images" / "accepting.svg").exists():
+        parts.append(_PROFILES)
+    parts.append(_METHOD)
+    return "\n".join(parts)
+
+
+def summary(document: dict[str, Any]) -> str:
+    """Return the short table, for the README."""
+    lines = [
+        "| 10 KiB, 20 sessions | durable before 250 | messages/s | p99, ms | CPU µs/message |",
+        "|---|---|---|---|---|",
+    ]
+    for row in document["sections"].get("accept", {}).get("rows", []):
+        if row["what"] == ROUND_TRIPS:
+            lines.append(
+                f"| {row['title']} | {_yes(row['durable'])} | {_number(row['rate'])} |"
+                f" {_number(row['p99'])} | {_number(row['cpu'])} |"
+            )
+    return "\n".join(lines)
+
+
+def _machine(document: dict[str, Any]) -> Iterator[str]:
+    machine = document["machine"]
+    yield "| | |"
+    yield "|---|---|"
+    for name, value in machine.items():
+        if name == "versions":
+            value = ", ".join(f"{each} {number}" for each, number in value.items())
+        yield f"| {name} | {value} |"
+    dates = sorted(each["date"] for each in document["sections"].values())
+    commits = sorted({each["commit"] for each in document["sections"].values()})
+    if dates:
+        yield f"| measured | {dates[0]} to {dates[-1]} UTC, at commit {', '.join(commits)} |"
+    yield ""
+
+
+def _targets(document: dict[str, Any]) -> Iterator[str]:
+    yield "## Targets"
+    yield ""
+    yield "| What | Target | Measured | |"
+    yield "|---|---|---|---|"
+    for each in verdicts(document):
+        word = {True: "met", False: "**not met**", None: "not measured"}[each.met]
+        yield f"| {each.what} | {each.target} | {each.measured or '-'} | {word} |"
+    yield ""
+
+
+def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
+    bulk = name in ("large", "tls")
+    rate = "MB/s" if bulk else "messages/s"
+    cpu = "CPU ms/message" if bulk else "CPU µs/message"
+    more = " | above rest, MiB" if bulk else ""
+    yield (
+        f"| Server | Load | Durable | {rate} | least–most | p50, ms | p99, ms | {cpu} |"
+        f" Peak, MiB{more} | Checked |"
+    )
+    yield "|---" * (11 if bulk else 10) + "|"
+    for row in section["rows"]:
+        scale = SIZE / 1e6 if bulk else 1.0
+        speed, (least, most) = row["rate"] * scale, row["spread"]
+        apart = f"{_number(least * scale)}–{_number(most * scale)}"
+        cost = row["cpu"] / 1000 if bulk else row["cpu"]
+        above = f" {_number(row['above'])} |" if bulk else ""
+        yield (
+            f"| {row['title']} | {row['what']} | {_yes(row['durable'])} | {_number(speed)} |"
+            f" {apart} | {_number(row['p50'])} | {_number(row['p99'])} | {_number(cost)} |"
+            f" {_number(row['peak'])} |{above} {row['checked']} |"
+        )
+    yield ""
+    for key, value in section["values"].items():
+        yield f"- {key}: {_number(value)}"
+    for note in section["notes"]:
+        yield f"- Left out: {note}"
+    rounds = max((row["rounds"] for row in section["rows"]), default=0)
+    yield f"- {rounds} rounds, {section['date']} UTC; load average at the end {section['load']:.1f}"
+    yield ""
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

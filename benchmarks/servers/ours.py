@@ -1,0 +1,186 @@
+"""mailsvc, as ``twistd -n mailsvc --config FILE`` with its defaults, and logging to a file."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from benchmarks.servers.server import Server, files_below, remove_files
+from benchmarks.workplace import twistd
+
+_CONFIGURATION = """\
+hostname = "mx.example.com"
+spool = "{directory}/spool"
+
+[[listener]]
+endpoint = "{endpoint}"
+tls = "starttls"
+
+[tls]
+certificates = "{certificate}"
+
+[limits]
+connections = 20000
+spool = "40 GiB"
+
+[destination.app]
+{destination}
+
+[destination.held]
+kind = "discard"
+
+[[route]]
+to = "*@example.com"
+deliver = "app"
+
+[[route]]
+to = "*@held.example.com"
+deliver = "held"
+"""
+
+
+class Ours(Server):
+    """mailsvc with one route; the subclasses say where it leads.
+
+    :cvar processes: how many share the spool and the port.
+    """
+
+    durable = True
+    processes: ClassVar[int] = 1
+    destination: str = 'kind = "discard"'
+
+    def commands(self) -> list[list[str]]:
+        """Write the configuration."""
+        certificate, key = self.workplace.certificate()
+        both = self.directory / "tls.pem"
+        both.write_bytes(certificate.read_bytes() + key.read_bytes())
+        both.chmod(0o600)
+        self.configuration.write_text(
+            _CONFIGURATION.format(
+                directory=self.directory,
+                endpoint=self.endpoint(),
+                certificate=both,
+                destination=self.destination.format(directory=self.directory),
+            )
+        )
+        return [self.command()] * self.processes
+
+    @property
+    def configuration(self) -> Path:
+        """Return the configuration file."""
+        return self.directory / "mailsvc.toml"
+
+    def endpoint(self) -> str:
+        """Return where it listens."""
+        return f"tcp:{self.port}:interface=127.0.0.1:backlog=1024"
+
+    def command(self) -> list[str]:
+        """Return the command of one process."""
+        return [*twistd(), "-n", "--pidfile=", "mailsvc", "--config", str(self.configuration)]
+
+    def operate(self, *words: str) -> str:
+        """Run the ``mailsvc`` command on it, and return what it printed."""
+        program = Path(sys.executable).with_name("mailsvc")
+        done = subprocess.run(
+            [program, *words, "--config", self.configuration],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def counted(self) -> int | None:
+        """Return how many deliveries the log tells of."""
+        with open(self.output, "rb") as log:
+            log.seek(self._mark)
+            return len(re.findall(rb" delivered [0-9a-zA-Z-]+ to=", log.read()))
+
+    _mark = 0
+
+    def clear(self) -> None:
+        """Count from here."""
+        self._mark = self.output.stat().st_size
+
+
+class OursDiscarding(Ours):
+    """The whole way, to a destination that forgets."""
+
+    key, title = "ours", "mailsvc"
+
+
+class OursInMaildir(Ours):
+    """The whole way, to a maildir."""
+
+    key, title = "ours-maildir", "mailsvc, maildir"
+    destination = 'kind = "maildir"\npath = "{directory}/maildir"'
+
+    def stored(self) -> Iterator[bytes]:
+        """Return the files of the maildir."""
+        return (path.read_bytes() for path in files_below(self.directory / "maildir" / "new"))
+
+    def counted(self) -> int | None:
+        """Return how many files there are."""
+        return sum(1 for _ in files_below(self.directory / "maildir" / "new"))
+
+    def clear(self) -> None:
+        """Remove them."""
+        remove_files(self.directory / "maildir")
+
+
+class OursTwice(Ours):
+    """Two processes that share a spool, and a port as systemd passes one."""
+
+    key, title = "ours-twice", "mailsvc, two processes"
+    processes = 2
+
+    def endpoint(self) -> str:
+        """Return the socket that was passed."""
+        return "systemd:domain=INET:index=0"
+
+    def commands(self) -> list[list[str]]:
+        """Open the port."""
+        self._door = socket.socket()
+        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._door.bind(("127.0.0.1", self.port))
+        self._door.listen(1024)
+        return super().commands()
+
+    def inherited(self) -> tuple[int, ...]:
+        """Return the port."""
+        return (self._door.fileno(),)
+
+    def command(self) -> list[str]:
+        """Say what systemd would: descriptor 3 is a listening socket for this process."""
+        program = 'exec 3<&{0}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp; exec "$@"'
+        words = program.replace("{0}", str(self._door.fileno()))
+        return ["sh", "-c", words, "sh", *super().command()]
+
+    def stop(self) -> None:
+        """Close the port, too."""
+        super().stop()
+        self._door.close()
+
+
+class OursPosting(Ours):
+    """The whole way, to a webhook with the format ``mailsvc``."""
+
+    key, title = "ours-webhook", "mailsvc, webhook (mailsvc JSON)"
+    url = ""
+
+    def commands(self) -> list[list[str]]:
+        """Name the receiver."""
+        self.destination = (
+            f'kind = "webhook"\nurl = "{self.url}"\nallow_private = true\nconcurrency = 50'
+        )
+        return super().commands()
+
+
+class OursBehindBacklog(Ours):
+    """As the plain one; the measurement fills its spool first."""
+
+    key, title = "ours-backlog", "mailsvc, with a backlog"

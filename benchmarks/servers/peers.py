@@ -1,0 +1,121 @@
+"""The other peers: smtp-sink, and programs on aiosmtpd, Twisted, nodemailer and Haraka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.servers.server import Server, files_below, remove_files
+from benchmarks.workplace import HERE, program
+
+_PROGRAMS = HERE / "programs"
+
+
+class SmtpSink(Server):
+    """Postfix's smtp-sink: C, stores nothing."""
+
+    key, title, durable = "smtp-sink", "smtp-sink (C, stores nothing)", False
+
+    def commands(self) -> list[list[str]]:
+        """Return its command; root has to name a user."""
+        address = f"127.0.0.1:{self.port}"
+        return [[program("smtp-sink"), "-u", "nobody", "-m", "2000", address, "1024"]]
+
+
+class _Files(Server):
+    """A server that writes a file for each message into ``mails``, and syncs it."""
+
+    durable = True
+
+    @property
+    def mails(self) -> Path:
+        """Return the directory."""
+        path = self.directory / "mails"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def stored(self) -> Iterator[bytes]:
+        """Return the files."""
+        return (path.read_bytes() for path in files_below(self.mails))
+
+    def clear(self) -> None:
+        """Remove them."""
+        remove_files(self.mails)
+
+
+class Aiosmtpd(_Files):
+    """aiosmtpd, a file and an fsync for each message, in threads."""
+
+    key, title = "aiosmtpd", "aiosmtpd, file + fsync"
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "aiosmtpd_server.py"
+        return [[str(self.workplace.python), str(script), str(self.port), str(self.mails)]]
+
+
+class TwistedFiles(_Files):
+    """Twisted's own ESMTP, a file and an fsync for each message, in threads."""
+
+    key, title = "twisted", "Twisted ESMTP, file + fsync"
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "twisted_server.py"
+        return [[str(self.workplace.python), str(script), str(self.port), str(self.mails)]]
+
+
+class Nodemailer(_Files):
+    """nodemailer's smtp-server, a file and an fsync for each message."""
+
+    key, title = "nodemailer", "nodemailer smtp-server, write + fsync"
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "nodemailer_server.js"
+        return [[program("node"), str(script), str(self.port), str(self.mails)]]
+
+    def environment(self) -> dict[str, str]:
+        """Say where npm put it."""
+        return {"NODE_PATH": str(self.workplace.node_modules("nodemailer"))}
+
+
+class AiosmtpdPosting(Server):
+    """aiosmtpd that posts each message with aiohttp and then answers 250; stores nothing."""
+
+    key, title, durable = "aiosmtpd-http", "aiosmtpd + aiohttp, posts before 250", False
+    url = ""
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "aiosmtpd_server.py"
+        return [[str(self.workplace.python), str(script), str(self.port), self.url]]
+
+
+class HarakaPosting(Server):
+    """Haraka with a plugin that posts each message and then answers 250."""
+
+    key, title, durable = "haraka-http", "Haraka + HTTP plugin, posts before 250", False
+    url = ""
+
+    def commands(self) -> list[list[str]]:
+        """Write its configuration."""
+        modules = self.workplace.node_modules("haraka")
+        for name in ("config", "plugins"):
+            (self.directory / name).mkdir()
+        config = {
+            "smtp.ini": f"listen=127.0.0.1:{self.port}\nnodes=0\n",
+            "plugins": "post\n",
+            "me": "mx.example.com\n",
+            "loglevel": "WARN\n",
+            "log.ini": "level=WARN\n",
+            "post.json": json.dumps({"url": self.url}),
+            "connection.ini": "[max]\nbytes=104857600\n",
+        }
+        for name, text in config.items():
+            (self.directory / "config" / name).write_text(text)
+        source = (_PROGRAMS / "haraka_post.js").read_text()
+        (self.directory / "plugins" / "post.js").write_text(source)
+        haraka = modules / "Haraka" / "bin" / "haraka"
+        return [[program("node"), str(haraka), "-c", str(self.directory)]]

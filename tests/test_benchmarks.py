@@ -1,0 +1,130 @@
+"""The parts of the benchmarks that only count and write: medians, verdicts, tables, comparison."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import page, targets
+from benchmarks.load import Load, Outcome
+from benchmarks.rounds import Row, interleaved, medians
+from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
+
+ROW = Row(
+    server="ours",
+    title="mailsvc",
+    what=ROUND_TRIPS,
+    durable=True,
+    rate=1000.0,
+    p50=5.0,
+    p99=10.0,
+    p999=20.0,
+    cpu=100.0,
+    peak=60.0,
+    above=4.0,
+    rounds=1,
+    checked="counted",
+    messages=2000,
+)
+
+
+def document(*rows: Row) -> dict[str, Any]:
+    """Return figures that hold one section, of accepting."""
+    return {
+        "machine": {"cpu": "a processor", "versions": {"Python": "3.11"}},
+        "sections": {
+            "accept": {
+                "date": "2026-01-02 03:04",
+                "commit": "abcdef0",
+                "load": 0.5,
+                "rows": [asdict(row) for row in rows],
+                "values": {},
+                "notes": ["Haraka: it is not installed"],
+            }
+        },
+    }
+
+
+class RoundTests(SynchronousTestCase):
+    def test_medians_and_spread(self) -> None:
+        """Each figure is the median by itself; memory is the most that any round took."""
+        rows = [
+            ROW,
+            replace(ROW, rate=3000.0, cpu=80.0, peak=50.0),
+            replace(ROW, rate=1200.0, cpu=300.0, peak=70.0, checked="counted, 1 came twice"),
+        ]
+        middle = medians(rows)
+        self.assertEqual((middle.rate, middle.cpu, middle.peak), (1200.0, 100.0, 70.0))
+        self.assertEqual(middle.spread, (1000.0, 3000.0))
+        self.assertEqual((middle.rounds, middle.messages), (3, 6000))
+        self.assertEqual(middle.checked, "counted, 1 came twice")
+
+    def test_servers_take_turns(self) -> None:
+        """A slow minute of the machine hits all servers alike: A B A B, never A A B B."""
+        order: list[str] = []
+
+        def turn(server: str) -> Row:
+            order.append(server)
+            return replace(ROW, server=server)
+
+        rows = interleaved(3, [lambda: turn("a"), lambda: turn("b")])
+        self.assertEqual(order, ["a", "b"] * 3)
+        self.assertEqual([(row.server, row.rounds) for row in rows], [("a", 3), ("b", 3)])
+
+
+class VerdictTests(SynchronousTestCase):
+    def verdict(self, target: str, *rows: Row) -> targets.Verdict:
+        found = [each for each in targets.verdicts(document(*rows)) if each.target == target]
+        return found[0]
+
+    def test_met_and_not_met(self) -> None:
+        sink = replace(ROW, server="smtp-sink", rate=900.0)
+        verdict = self.verdict("rate ≥ smtp-sink's", ROW, sink)
+        self.assertEqual((verdict.measured, verdict.met), ("1.11 ×", True))
+        verdict = self.verdict("rate ≥ smtp-sink's", ROW, replace(sink, rate=2000.0))
+        self.assertEqual((verdict.measured, verdict.met), ("0.50 ×", False))
+
+    def test_upper_bounds(self) -> None:
+        postfix = replace(ROW, server="postfix", cpu=1500.0)
+        self.assertEqual(self.verdict("CPU ≤ 1/10 of Postfix's", ROW, postfix).met, True)
+        postfix = replace(postfix, cpu=999.0)
+        self.assertEqual(self.verdict("CPU ≤ 1/10 of Postfix's", ROW, postfix).met, False)
+
+    def test_what_was_not_measured_is_not_met(self) -> None:
+        verdict = self.verdict("rate ≥ smtp-sink's", ROW)
+        self.assertEqual((verdict.measured, verdict.met), ("", None))
+        self.assertEqual({each.met for each in targets.verdicts(document(ROW))}, {None})
+
+
+class PageTests(SynchronousTestCase):
+    def test_tables(self) -> None:
+        """A row has as many cells as its heading, and says what was left out and how far apart."""
+        sink = replace(ROW, server="smtp-sink", title="smtp-sink", durable=False, rate=11_560.0)
+        text = page.render(document(replace(ROW, spread=(900.0, 1100.0)), sink))
+        self.assertIn("| smtp-sink | one command per round trip | no | 11,560 |", text)
+        self.assertIn("900–1,100", text)
+        self.assertIn("- Left out: Haraka: it is not installed", text)
+        self.assertIn("| rate ≥ smtp-sink's | 0.09 × | **not met** |", text)
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            self.assertEqual(len({line.count("|") for line in table.splitlines()}), 1, table)
+
+    def test_summary_holds_the_first_load_only(self) -> None:
+        text = page.summary(document(ROW, replace(ROW, what=PIPELINED, rate=5.0)))
+        self.assertEqual(len(text.splitlines()), 3)
+        self.assertIn("| mailsvc | yes | 1,000 | 10.0 | 100 |", text)
+
+
+class LoadTests(SynchronousTestCase):
+    def test_arguments(self) -> None:
+        """Only what differs from the generator's defaults is said; a flag has no value."""
+        self.assertEqual(Load().arguments(), ["--sessions", "20", "--messages", "1000"])
+        words = Load(per_connection=1, pipelined=True).arguments()
+        self.assertEqual(words[4:], ["--per-connection", "1", "--pipelined"])
+
+    def test_outcome_is_what_the_generator_prints(self) -> None:
+        figures = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0}
+        outcome = Outcome("run000001", acknowledged=2, begun=3, seconds=1.5, lost=[2], **figures)
+        self.assertEqual(outcome.begun - len(outcome.lost), outcome.acknowledged)
