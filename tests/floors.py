@@ -30,6 +30,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.checkers",
             "mailsvc.credentials",
             "mailsvc.deliverers",
+            "mailsvc.direct",
             "mailsvc.eager",
             "mailsvc.keypairs",
             "mailsvc.links",

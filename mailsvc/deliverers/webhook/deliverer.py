@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 
-from twisted.web.client import HTTPConnectionPool
 from zope.interface import implementer
 
 from mailsvc import secretfile
 from mailsvc.deliverers.options import WebhookOptions
 from mailsvc.deliverers.webhook.answers import ANSWERS, Mapping
+from mailsvc.deliverers.webhook.client import Client
 from mailsvc.deliverers.webhook.egress import Guard, GuardedEndpoints
 from mailsvc.deliverers.webhook.formats import FORMATS
 from mailsvc.deliverers.webhook.payload import Format, FormatOptions, Payload, Stream
 from mailsvc.deliverers.webhook.signing import Key, keys, signature_headers
 from mailsvc.deliverers.webhook.target import target, tls_creator
-from mailsvc.deliverers.webhook.transport import Transport, pooled_agent
+from mailsvc.deliverers.webhook.transport import Transport
 from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert
@@ -111,7 +111,7 @@ class Webhook:
     """Posts each mail to a URL (requirements 47 to 52).
 
     :param answers: what an answer means; see :mod:`mailsvc.deliverers.webhook.answers`.
-    :param pool: closed by :meth:`close`; None if there is none to close.
+    :param client: what the transport stands on; closed by :meth:`close`.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class Webhook:
         requests: Requests,
         transport: Transport,
         answers: Mapping,
-        pool: HTTPConnectionPool | None = None,
+        client: Client | None = None,
     ) -> None:
         self._context = context
         self._requests = requests
         self._transport = transport
         self._answers = answers
-        self._pool = pool
+        self._client = client
 
     @classmethod
     def from_options(cls, options: WebhookOptions, context: IDelivererContext) -> Webhook:
@@ -139,9 +139,9 @@ class Webhook:
         tls = tls_creator(where.host, options.ca_file) if where.secure else None
         guard = Guard(options.allow_private, tuple(options.allow_networks))
         endpoints = GuardedEndpoints(context.reactor, guard, tls, CONNECT_SECONDS)
-        agent, pool = pooled_agent(context.reactor, endpoints)
-        transport = Transport(context.reactor, agent, where.url)
-        return cls(context, requests, transport, ANSWERS[options.answers], pool)
+        client = Client(context.reactor, endpoints, where.url)
+        transport = Transport(context.reactor, client)
+        return cls(context, requests, transport, ANSWERS[options.answers], client)
 
     async def deliver(self, delivery: Delivery, content: IContent) -> None:
         """Post one delivery; see :class:`~mailsvc.interfaces.IDeliverer`."""
@@ -158,8 +158,8 @@ class Webhook:
 
     async def close(self) -> None:
         """Close the connections that are kept for later."""
-        if self._pool is not None:
-            await self._pool.closeCachedConnections()
+        if self._client is not None:
+            await self._client.close()
 
 
 def make_requests(options: WebhookOptions, context: IDelivererContext) -> Requests:

@@ -12,8 +12,13 @@ import msgspec
 from standardwebhooks import Webhook as Verifier
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import RequestGenerationFailed
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from twisted.web.server import Request
+from zope.interface import implementer
 
 from mailsvc.deliverers.options import WebhookOptions
 from mailsvc.deliverers.webhook import deliverer as module
@@ -45,6 +50,33 @@ OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()
 NEW = "whsec_" + base64.b64encode(b"n" * 32).decode()
 
 
+@implementer(IAgent)
+class At:
+    """An agent that asks another for one URL only, as the client below a transport does."""
+
+    def __init__(self, agent: IAgent, url: bytes) -> None:
+        self._agent = agent
+        self._url = url
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        answer: Deferred[IResponse] = self._agent.request(method, self._url, headers, bodyProducer)
+        return answer.addErrback(_cause)
+
+
+def _cause(failure: Failure) -> Failure:
+    """Return what an error of the in-memory agent is about."""
+    failure.trap(RequestGenerationFailed)
+    error: Any = failure.value
+    cause: Failure = error.reasons[0]
+    return cause
+
+
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.context = FakeContext()
@@ -66,7 +98,7 @@ class Case(SynchronousTestCase):
         options = self.options(**keys)
         traversing: Any = RequestTraversalAgent
         agent = traversing(self.receiver)
-        transport = Transport(self.context.reactor, agent, options.url.encode())
+        transport = Transport(self.context.reactor, At(agent, options.url.encode()))
         return Webhook(self.context, make_requests(options, self.context), transport, standard)
 
     def deliver(self, webhook: Webhook, octets: bytes = MAIL, attempt: int = 1) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any, ClassVar
+from typing import ClassVar
 from unittest import skipUnless
 
 from cryptography import x509
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
-from zope.interface import implementer
 
-from mailsvc.deliverers.webhook import transport
+from mailsvc.deliverers.webhook import client
+from mailsvc.deliverers.webhook.response import ResponseReader
 from mailsvc.errors import DestinationPaused, PermanentFailure, TransientFailure
 from mailsvc.message import Delivery
 from mailsvc.testing import MAIL, MemoryContent, make_delivery, started
@@ -217,8 +214,10 @@ class AnswerTests(ServerCase):
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok"
         self.assertEqual(await self.fails(chunked), cut)
         broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
-        self.assertIn("the request failed: ", await self.fails(broken))
-        self.assertIn("the request failed: ", await self.fails(b"220 mx.example.com ESMTP\r\n"))
+        malformed = "the answer is malformed: "
+        self.assertEqual(await self.fails(broken), malformed + "a chunk's size is malformed")
+        smtp = b"220 mx.example.com ESMTP\r\n"
+        self.assertEqual(await self.fails(smtp), malformed + "it does not begin as HTTP/1")
 
     async def test_a_long_answer_is_cut_off(self) -> None:
         """Requirement 51: at most 64 KiB, header included."""
@@ -334,12 +333,13 @@ class TimeTests(ServerCase):
     async def test_an_answer_that_never_ends(self) -> None:
         began: Deferred[None] = Deferred()
 
-        class Collector(transport._Collector):
-            def dataReceived(self, data: bytes) -> None:
-                super().dataReceived(data)
+        class Reader(ResponseReader):
+            def receive(self, data: bytes) -> bool:
+                complete = super().receive(data)
                 began.callback(None)
+                return complete
 
-        self.patch(transport, "_Collector", Collector)
+        self.patch(client, "ResponseReader", Reader)
         attempt = self.start()
         connection = await self.connections.next()
         await connection.until(b"world\r\n")
@@ -475,31 +475,9 @@ class ClosingTests(ServerCase):
                 calls.append((clock.seconds(), "aborted"))
 
         clock = Clock()
-        make: Any = transport._Bounded
-        bounded = make(clock, None, None)
-        bounded.transport = Lingering()
-        bounded.loseConnection()
-        bounded.loseConnection()
+        connection = client.Connection(clock, lambda _: None, lambda _: None)
+        connection.transport = Lingering()
+        connection.close()
+        connection.close()
         clock.advance(6)
         self.assertEqual(calls, [(6, "aborted")])
-
-
-@implementer(IStreamClientEndpoint)
-class Nowhere:
-    """Keeps the factories that it is to connect."""
-
-    def __init__(self) -> None:
-        self.factories: list[Any] = []
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        self.factories.append(protocolFactory)
-        return Deferred()
-
-
-class LogTests(SynchronousTestCase):
-    def test_connections_come_and_go_without_a_line(self) -> None:
-        """The log has a line for each delivery; Twisted would add two for each connection."""
-        nowhere = Nowhere()
-        factory = Factory()
-        transport._BoundedEndpoint(nowhere, Clock()).connect(factory)
-        self.assertEqual([each.noisy for each in (factory, *nowhere.factories)], [False, False])
