@@ -37,9 +37,10 @@ from mailsvc.penalties import Penalties, Penalty
 from mailsvc.realm import Authentication
 from mailsvc.routing import Router
 from mailsvc.rules import Timers
-from mailsvc.secretfile import SecretSource
+from mailsvc.secretfile import Secret, SecretSource
 from mailsvc.settings import POSTMASTER, Limits, Listener, Settings
 from mailsvc.smtp.policy import Policy
+from mailsvc.spool.oversight import Oversight
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +50,9 @@ _DELIVERY_THREADS = 16
 
 #: Keys the salts of users that do not exist, so that they outlive a restart.
 _SALT_SECRET = "unknown-users.secret"
+
+#: Signs links to attachments; a line above it is the new key of a rotation.
+_LINK_SECRET = "links.secret"
 
 
 class Threads:
@@ -68,12 +72,28 @@ class Threads:
         self._pool.stop()
 
 
+class Retention:
+    """Keeps contents in the spool, which is there later than the parts that ask for it.
+
+    :ivar spool: set before the first delivery.
+    """
+
+    def __init__(self) -> None:
+        self.spool: Oversight | None = None
+
+    async def retain(self, message_id: str, until: float) -> bool:
+        """Keep a content until a time; say whether there is such a message."""
+        assert self.spool is not None
+        return await self.spool.retain(message_id, until)
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What lasts as long as the process.
 
     :ivar deliveries: threads for deliverers; ``logins`` for the checking of passwords.
     :ivar penalties: what failed logins cost; a reload changes its rules and keeps its counts.
+    :ivar retention: keeps contents for the links to them.
     """
 
     reactor: Any
@@ -83,6 +103,7 @@ class Machine:
     logins: Threads
     parser: Parser
     penalties: Penalties
+    retention: Retention
 
     def follow(self, before: Settings, after: Settings) -> list[str]:
         """Change what can be changed while it is used; return the keys that need a restart.
@@ -115,6 +136,7 @@ def machine_for(
         logins=Threads(reactor, settings.auth.threads, "logins"),
         parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
         penalties=Penalties(reactor.seconds, limits.exempt.cover, _penalty(settings)),
+        retention=Retention(),
     )
 
 
@@ -136,13 +158,15 @@ def _penalty(settings: Settings) -> Penalty:
 class Context:
     """What a deliverer is lent."""
 
-    def __init__(self, machine: Machine, settings: Settings, name: str) -> None:
+    def __init__(
+        self, machine: Machine, settings: Settings, name: str, links: Links | None
+    ) -> None:
         self.name = name
         self.hostname = settings.hostname
         self.directory = settings.spool
         self.reactor = machine.reactor
         self.emit = machine.emit
-        self.links: Links | None = None
+        self.links = links if settings.http.base_url else None
         self._machine = machine
 
     def in_thread(
@@ -158,7 +182,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """Everything that follows one configuration."""
+    """Everything that follows one configuration.
+
+    :ivar links: makes and checks links to attachments; None: no endpoint serves them.
+    """
 
     settings: Settings
     router: Router
@@ -167,6 +194,7 @@ class Composition:
     destinations: Mapping[str, Destination]
     timers: Timers
     admission: AdmissionLimits
+    links: Links | None
 
     def policy(self, listener: Listener) -> Policy:
         """Return what a listener's sessions allow."""
@@ -200,7 +228,9 @@ def compose(settings: Settings, machine: Machine) -> Composition:
     """
     problems = [settings.problem(*fault) for fault in unavailable(settings)]
     router = Router(settings.rules, settings.hostname, POSTMASTER, settings.kinds)
-    destinations = _destinations(settings, machine, problems, fallback=bool(router.falls_back))
+    links = _links(settings, machine, problems)
+    fallback = bool(router.falls_back)
+    destinations = _destinations(settings, machine, problems, links, fallback=fallback)
     certificates = None
     if settings.tls.certificates:
         try:
@@ -238,6 +268,7 @@ def compose(settings: Settings, machine: Machine) -> Composition:
             limits.connection_rate,
             limits.command_rate,
         ),
+        links=links,
     )
 
 
@@ -253,7 +284,12 @@ def _timers(limits: Limits) -> Timers:
 
 
 def _destinations(
-    settings: Settings, machine: Machine, problems: list[str], *, fallback: bool
+    settings: Settings,
+    machine: Machine,
+    problems: list[str],
+    links: Links | None,
+    *,
+    fallback: bool,
 ) -> dict[str, Destination]:
     wanted = dict(settings.destinations)
     if fallback and POSTMASTER not in wanted:
@@ -263,7 +299,7 @@ def _destinations(
     made = {}
     for name, each in wanted.items():
         try:
-            deliverer = each.factory.make(each.options, Context(machine, settings, name))
+            deliverer = each.factory.make(each.options, Context(machine, settings, name, links))
         except ConfigError as error:
             section = f"destination.{name}"
             problems += [settings.problem(section, "", text) for text in error.problems]
@@ -290,7 +326,8 @@ def _checkers(
     checkers: list[ICredentialsChecker] = []
     if auth.users:
         try:
-            users = PasswordFile(auth.users, _salt_secret(settings.spool), auth.iterations)
+            salt = _own_secrets(settings.spool, _SALT_SECRET)[0].reveal().encode()
+            users = PasswordFile(auth.users, salt, auth.iterations)
             # It reports from the thread that it checks in.
             report = partial(machine.reactor.callFromThread, _alert, machine.emit)
             checkers.append(PasswordChecker(users, report))
@@ -310,11 +347,23 @@ def _alert(emit: Emit, text: str) -> None:
     emit(Alert(text))
 
 
-def _salt_secret(directory: str) -> bytes:
-    path = os.path.join(directory, _SALT_SECRET)
+def _links(settings: Settings, machine: Machine, problems: list[str]) -> Links | None:
+    http = settings.http
+    if not http.endpoint:
+        return None
+    try:
+        secrets = _own_secrets(settings.spool, _LINK_SECRET)
+    except ConfigError as error:
+        problems += [settings.problem("http", "endpoint", each) for each in error.problems]
+        return None
+    now = machine.reactor.seconds
+    return Links(http.base_url, secrets, http.attachment_ttl, now, machine.retention.retain)
+
+
+def _own_secrets(directory: str, name: str) -> tuple[Secret, ...]:
+    """Return the secrets of a file in the spool's directory, which is made if it is missing."""
+    path = os.path.join(directory, name)
     if os.path.exists(path):
-        secret = secretfile.load(SecretSource(file=path)).secrets[0]
-    else:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        secret = secretfile.make_secret(path)
-    return secret.reveal().encode()
+        return secretfile.load(SecretSource(file=path)).secrets
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return (secretfile.make_secret(path),)

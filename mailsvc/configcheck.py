@@ -73,8 +73,6 @@ def unavailable(settings: Settings) -> Iterator[_Fault]:
             yield f"route.{index}", "check_url", _NOT_YET
     if settings.notifications.deliver:
         yield "notifications", "deliver", _NOT_YET
-    if settings.http.endpoint:
-        yield "http", "endpoint", _NOT_YET
 
 
 def _spool(settings: Settings) -> Iterator[_Fault]:

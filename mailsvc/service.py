@@ -13,14 +13,13 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
+from mailsvc import ports
 from mailsvc.announcement import Listening, announcement, where
 from mailsvc.composition import Composition, Machine, compose
 from mailsvc.control.server import Control
@@ -30,6 +29,7 @@ from mailsvc.events import Alert, Broke, Notice, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.listener import Admission, SMTPFactory
 from mailsvc.rules import Rules
+from mailsvc.serving import Serving
 from mailsvc.settings import Listener, Settings
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.view import SpoolLimits
@@ -51,8 +51,7 @@ class Bound:
 
     def accept(self) -> None:
         """Begin to take connections."""
-        port: Any = self.port
-        port.startReading()
+        ports.accept(self.port)
 
     @property
     def where(self) -> str:
@@ -98,6 +97,9 @@ class MailService(MultiService):
         )
         self.dispatcher = Dispatcher(self.spool, reactor, machine.emit, SystemRandom())
         self.control = Control(self)
+        self.serving = Serving(machine, self.spool)
+        self._serve: Callable[[], None] | None = None
+        machine.retention.spool = self.spool
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: ANN401
         """Take the application's log over, if an observer was given."""
@@ -111,6 +113,7 @@ class MailService(MultiService):
         MultiService.privilegedStartService(self)
         try:
             self.bound = self._bind(self.composition, self.composition.settings.listeners)
+            self._serve = self.serving.prepare(self.composition)
         except ConfigError as error:
             # Not a traceback: the operator named an address that cannot be had.
             sys.exit(f"mailsvc: {error}")
@@ -130,6 +133,8 @@ class MailService(MultiService):
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._hang_up))
         for bound in self.bound:
             bound.accept()
+        if self._serve is not None:
+            self._serve()
         self._announce()
 
     def _start_failed(self, failure: Failure) -> None:
@@ -154,12 +159,15 @@ class MailService(MultiService):
         listening = [Listening(each.listener, each.port.getHost()) for each in self.bound]
         for line in announcement(settings, self.composition.router, listening):
             emit(Notice(line))
+        if self.serving.where:
+            emit(Notice(f"links to attachments are served on {self.serving.where}"))
 
     async def _stop(self) -> None:
         timeout = self.composition.settings.limits.stop_timeout
         reactor = self.machine.reactor
         bound, self.bound = self.bound, []
-        await gatherResults([_closed(each.port) for each in bound])
+        await gatherResults([ports.closed(each.port) for each in bound])
+        await self.serving.stop()
         waiting = gatherResults([each.factory.stop() for each in bound])
 
         def give_up() -> None:
@@ -200,20 +208,12 @@ class MailService(MultiService):
                 self.machine.emit,
                 implicit=listener.tls == "implicit",
             )
-            results: list[Any] = []
             try:
-                endpoint = serverFromString(self.machine.reactor, listener.endpoint)
-                # Every endpoint that a listener can name listens at once.
-                endpoint.listen(factory).addBoth(results.append)
-            except Exception as error:
-                results.append(error)
-            port: Any = results[0] if results else None
-            if isinstance(port, (Failure, Exception)):
+                port = ports.bind(self.machine.reactor, listener.endpoint, factory)
+            except ConfigError:
                 for each in bound:
                     each.port.stopListening()
-                cause = port.value if isinstance(port, Failure) else port
-                raise ConfigError(f"cannot listen on {listener.endpoint}: {_cause(cause)}")
-            port.stopReading()
+                raise
             bound.append(Bound(listener, factory, port))
         return bound
 
@@ -273,6 +273,12 @@ class MailService(MultiService):
         old = {each.listener.endpoint: each for each in self.bound}
         listeners = composition.settings.listeners
         new = self._bind(composition, [each for each in listeners if each.endpoint not in old])
+        try:
+            serve = self.serving.prepare(composition)
+        except ConfigError:
+            for bound in new:
+                bound.port.stopListening()
+            raise
         fresh = {each.listener.endpoint: each for each in new}
         before = self.composition.settings
         self.composition = composition
@@ -291,6 +297,7 @@ class MailService(MultiService):
             bound.accept()
         for bound in old.values():
             bound.port.stopListening()
+        serve()
         for key in self.machine.follow(before, composition.settings):
             self.machine.emit(Alert(f"{key} changes only with a restart"))
 
@@ -304,15 +311,6 @@ def spool_limits(settings: Settings) -> SpoolLimits:
         content_memory=limits.content_memory,
         share={name: each.knobs.spool_share for name, each in settings.destinations.items()},
     )
-
-
-def _cause(error: object) -> str:
-    inner = error.socketError if isinstance(error, CannotListenError) else error
-    return inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
-
-
-def _closed(port: IListeningPort) -> Deferred[Any]:
-    return _done() if (stopping := port.stopListening()) is None else stopping
 
 
 def _done() -> Deferred[Any]:

@@ -47,7 +47,16 @@ FLOORS: dict[int, frozenset[str]] = {
         }
     ),
     3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.testing"}),
-    4: frozenset({"mailsvc.deadline", "mailsvc.listener", "mailsvc.protocol", "mailsvc.rules"}),
+    4: frozenset(
+        {
+            "mailsvc.attachments",
+            "mailsvc.deadline",
+            "mailsvc.listener",
+            "mailsvc.protocol",
+            "mailsvc.rules",
+            "mailsvc.web",
+        }
+    ),
     5: frozenset(
         {
             "mailsvc.announcement",
@@ -59,8 +68,10 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.destinations",
             "mailsvc.logs",
             "mailsvc.places",
+            "mailsvc.ports",
             "mailsvc.quickstart",
             "mailsvc.service",
+            "mailsvc.serving",
             "mailsvc.settings",
             "mailsvc.spelling",
             "mailsvc.vetting",
