@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.rounds import Row
-from benchmarks.servers.server import Server
+from benchmarks.servers.server import Server, ServerFailed
 from benchmarks.workplace import Missing, Workplace
 
 
@@ -48,7 +48,7 @@ class Run:
         kinds: Sequence[type[Server]],
         prepare: Callable[[Server], None] = lambda server: None,
     ) -> Iterator[list[Server]]:
-        """Start one server of each kind; what is not installed becomes a note."""
+        """Start one server of each kind; what is missing or does not start becomes a note."""
         with ExitStack() as stack:
             servers = []
             for kind in kinds:
@@ -58,7 +58,7 @@ class Run:
                     server = kind(self.workplace)
                     prepare(server)
                     servers.append(stack.enter_context(server))
-                except Missing as missing:
-                    section.notes.append(f"{kind.title}: {missing}")
+                except (Missing, ServerFailed) as missing:
+                    section.notes.append(f"{kind.title}: {missing}".splitlines()[0])
                     print(f"  left out: {section.notes[-1]}", flush=True)
             yield servers

@@ -102,6 +102,7 @@ class HarakaPosting(Server):
     def commands(self) -> list[list[str]]:
         """Write its configuration."""
         modules = self.workplace.node_modules("haraka")
+        own = (modules / "Haraka" / "config" / "connection.ini").read_text()
         for name in ("config", "plugins"):
             (self.directory / name).mkdir()
         config = {
@@ -111,7 +112,8 @@ class HarakaPosting(Server):
             "loglevel": "WARN\n",
             "log.ini": "level=WARN\n",
             "post.json": json.dumps({"url": self.url}),
-            "connection.ini": "[max]\nbytes=104857600\n",
+            # Without the sections of its own file it greets nobody.
+            "connection.ini": own.replace("bytes=26214400", "bytes=104857600"),
         }
         for name, text in config.items():
             (self.directory / "config" / name).write_text(text)
