@@ -95,7 +95,8 @@ class Oversight:
 
         :param ids: of deliveries, or of messages for all of theirs; None: all dead letters, and,
             with ``destination``, whatever waits for it.
-        :param fresh_id: a dead letter gets a new id, so that a receiver takes it for a new one.
+        :param fresh_id: those named by ``ids``, and every dead letter, get a new id, so that a
+            receiver takes them for new ones, and begin their schedule anew.
         """
         if ids is not None:
             named = list(ids)

@@ -92,6 +92,12 @@ class OversightTests(SpoolTestCase):
         [claim] = await self.claimed(spool)
         self.assertEqual(claim.delivery.id, f"{dead}-3")
 
+    async def test_a_fresh_id_is_for_all_that_were_named(self) -> None:
+        spool, waiting, dead, _ = await self.some()
+        self.assertEqual(await spool.retry([waiting, dead], fresh_id=True), 2)
+        found = {each.delivery.id: each.delivery.attempt for each in await self.claimed(spool)}
+        self.assertEqual(found, {f"{waiting}-2": 1, f"{dead}-2": 1})
+
     async def test_retry_all_dead_letters_or_all_of_a_destination(self) -> None:
         spool, waiting, dead, _ = await self.some()
         self.assertEqual(await spool.retry(), 1)
