@@ -46,7 +46,7 @@ _HEADINGS = {
         " is the CPU that says something.",
     ),
     "backlog": ("A backlog", "The rate of accepting while a paused destination holds deliveries."),
-    "soak": ("Half an hour", "A steady load; resident memory early on and at the end."),
+    "soak": ("A soak", "A steady load; resident memory early on and at the end."),
 }
 
 _INTRODUCTION = """\
@@ -75,6 +75,10 @@ python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
 .venv/bin/python -m benchmarks --install        # the peers: Debian, PyPI, npm; as root
 .venv/bin/python -m benchmarks                  # everything; the soak takes half an hour
 .venv/bin/python -m benchmarks --only accept --peers ours,smtp-sink
+.venv/bin/python -m benchmarks --only soak      # half an hour; --soak-seconds for another time
+.venv/bin/python -m benchmarks --only idle      # 10,000 idle connections
+.venv/bin/python -m benchmarks --only backlog   # 1,000,000 deliveries waiting
+.venv/bin/python -m benchmarks --only profiles  # the flame graphs
 .venv/bin/python -m benchmarks --write-docs     # this page and its pictures
 ```
 
@@ -82,6 +86,10 @@ Everything lies in `benchmarks/`: the generator and the HTTP receiver in C, the 
 configurations in `servers/` and `programs/`, the sections in `sections/`. What they build and store
 goes to `/var/tmp/mailsvc-benchmarks`, or where `--work` says; put it on the disk that you mean to
 measure. Postfix needs root. What is not installed is left out, with a note.
+
+All servers listen on 127.0.0.1. A soak may run beside the rest with a `--work` of its own and
+`--figures` of the other's. Which system calls come before a 250, and in which order, is not a
+matter of speed; `tests/system/test_system_calls.py` checks it on a running server.
 
 mailsvc runs as `twistd -n mailsvc --config FILE` with its defaults, its log in a file. Postfix
 has its defaults but for limits that would slow down a single client, and writes its own log.
@@ -92,6 +100,13 @@ _PROFILES = """\
 
 Sampled by py-spy, all threads, while 20 sessions send: [accepting](images/accepting.svg),
 [filing in a maildir](images/filing.svg), [posting](images/posting.svg).
+
+What is left in them is Python on the reactor's thread, which holds the interpreter's lock nearly
+all of the time: the commands of a message, each a turn of the reactor; the coroutine and the Deferreds
+by which a commit is told to each message and each delivery by itself; the lines of the log; the
+rounds of claiming and recording. Neither the disk nor the parser's scans are what a message waits
+for: the groups of a commit stay small because the reactor does not feed the writer any faster.
+Filing and posting add a thread for each delivery, and the threads wait for the same lock.
 """
 
 
