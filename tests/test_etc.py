@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -138,6 +140,27 @@ class UnitTests(SynchronousTestCase):
                 check=False,
             )
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), name)
+
+    @pytest.mark.needs("systemd-analyze")
+    def test_systemd_accepts_the_units_of_several_processes(self) -> None:
+        """Put together as docs/operation.md says."""
+        place = Path(self.mktemp()).resolve()
+        for name, source in (
+            ("mailsvc@.service", "mailsvc.service"),
+            ("mailsvc.socket", "mailsvc.socket"),
+        ):
+            drop_in = place / f"{name}.d" / "several.conf"
+            drop_in.parent.mkdir(parents=True)
+            shutil.copy(ROOT / "etc" / source, place / name)
+            shutil.copy(ROOT / "etc" / "several" / f"{name}.conf", drop_in)
+        done = subprocess.run(
+            ["systemd-analyze", "verify", place / "mailsvc@1.service", place / "mailsvc.socket"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{place}:"},
+        )
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
 
     def test_the_service_is_hardened(self) -> None:
         """Requirement 46: what it may do is little, and its files are its own."""

@@ -44,6 +44,7 @@ class Server:
 
     :ivar directory: where it runs; the spool is below it unless the arguments say otherwise.
     :ivar lines: what it has printed so far, both streams.
+    :ivar descriptors: what it inherits beside the standard streams.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Server:
         self.arguments = arguments
         self.environment = environment or {}
         self.lines: list[str] = []
+        self.descriptors: Sequence[int] = ()
         self._news = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._ended = True
@@ -79,6 +81,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=self.descriptors,
             text=True,
             errors="backslashreplace",
         )
