@@ -102,11 +102,11 @@ Sampled by py-spy, all threads, while 20 sessions send: [accepting](images/accep
 [filing in a maildir](images/filing.svg), [posting](images/posting.svg).
 
 What is left in them is Python on the reactor's thread, which holds the interpreter's lock nearly
-all of the time: the commands of a message, each a turn of the reactor; the coroutine and the Deferreds
-by which a commit is told to each message and each delivery by itself; the lines of the log; the
-rounds of claiming and recording. Neither the disk nor the parser's scans are what a message waits
-for: the groups of a commit stay small because the reactor does not feed the writer any faster.
-Filing and posting add a thread for each delivery, and the threads wait for the same lock.
+all of the time: the commands of a message, each a turn of the reactor; the coroutine and the
+Deferreds by which a commit is told to each message and each delivery by itself; the lines of the
+log; the rounds of claiming and recording. Neither the disk nor the parser's scans are what a
+message waits for: the groups of a commit stay small because the reactor does not feed the writer
+any faster. Filing and posting add a thread for each delivery, which waits for the same lock.
 """
 
 
