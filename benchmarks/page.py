@@ -56,10 +56,14 @@ What mailsvc costs, beside its peers, on one machine and in one run. Written by
 `python -m benchmarks --write-docs`; no number here is typed by hand.
 
 Rates depend on the machine, and the load generator runs on the same cores. Read ratios, and CPU per
-message, which is steadier. *Durable* says whether a message is on stable storage before its 250.
-*CPU* is user and system time of all processes of the server. *Peak* is the sum of their peaks of
-resident memory; what processes share counts for each of them. Figures are medians of the rounds, in
+message, which is steadier. Where the load average at the end of a section is above what the servers
+and the generator can make of the cores, others were using the machine as well, and *least–most*,
+the rates of the slowest and the fastest round, lie far apart. Figures are medians of the rounds, in
 which the servers took turns.
+
+*Durable* says whether a message is on stable storage before its 250. *CPU* is user and system time
+of all processes of the server. *Peak* is the sum of their peaks of resident memory; what processes
+share counts for each of them.
 
 *Checked* says how it was seen, in each round, that nothing is missing. Each message has a token;
 *compared* means that each one which got a 250 was found stored or posted, and was octet for octet
