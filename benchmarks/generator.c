@@ -434,6 +434,27 @@ static bool receive(Session *s) {
     }
 }
 
+/* Go on with the handshake; true: it is done, and the dialogue goes on. */
+static bool shake_hands(Session *s) {
+    int result = SSL_do_handshake(s->ssl);
+    if (result != 1) {
+        int error = SSL_get_error(s->ssl, result);
+        if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+            want(s, error == SSL_ERROR_WANT_WRITE);
+        else
+            lose(s, "TLS handshake", 13);
+        return false;
+    }
+    want(s, false);
+    if (tls == IMPLICIT)
+        s->state = GREETING;
+    else if (!hello(s)) {
+        lose(s, "write", 5);
+        return false;
+    }
+    return true;
+}
+
 static void serve(Session *s, uint32_t events) {
     if (s->state == CONNECTING) {
         int error = 0;
@@ -447,29 +468,13 @@ static void serve(Session *s, uint32_t events) {
         want(s, false);
         if (tls == IMPLICIT) begin_tls(s);
     }
-    if (s->state == HANDSHAKE) {
-        int result = SSL_do_handshake(s->ssl);
-        if (result != 1) {
-            int error = SSL_get_error(s->ssl, result);
-            if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
-                want(s, error == SSL_ERROR_WANT_WRITE);
-            else
-                lose(s, "TLS handshake", 13);
-            return;
-        }
-        want(s, false);
-        if (tls == IMPLICIT)
-            s->state = GREETING;
-        else if (!hello(s)) {
-            lose(s, "write", 5);
-            return;
-        }
-    }
+    if (s->state == HANDSHAKE && !shake_hands(s)) return;
     if ((events & EPOLLOUT) && s->writing && !flush(s)) {
         lose(s, "write", 5);
         return;
     }
-    receive(s);
+    /* After STARTTLS it is the client that speaks first. */
+    if (receive(s) && s->state == HANDSHAKE) shake_hands(s);
 }
 
 /* The clock of --rate. */
@@ -557,11 +562,9 @@ static void run(void) {
         }
         if (!told && now() - heard > patience * 1e9) {
             fprintf(stderr, "generator: nothing heard for %.0f s\n", patience);
+            failed++;
             for (int i = 0; i < opened; i++)
-                if (all[i].state != GONE && all[i].number >= 0) {
-                    lost[lost_count++] = all[i].number;
-                    failed++;
-                }
+                if (all[i].state != GONE && all[i].number >= 0) lost[lost_count++] = all[i].number;
             return;
         }
     }
