@@ -17,7 +17,7 @@ from mailsvc import config, quickstart, secretfile
 from mailsvc.composition import compose, machine_for
 from mailsvc.deliverers.plugins import Installed, installed
 from mailsvc.errors import ConfigError
-from mailsvc.logs import JSONLines, emit
+from mailsvc.logs import JSONLines, TextLines, emit
 from mailsvc.service import MailService
 from mailsvc.settings import DEFAULT_SPOOL, Settings
 
@@ -73,15 +73,15 @@ def makeService(options: Options) -> MailService:
     """Return the service; ends the process with a message if the configuration cannot work."""
     found = installed()
     load = _loader(options, found)
+    observer = _observer(options)
     try:
         settings = load()
-        machine = machine_for(settings, reactor, emit, found.kinds)
+        machine = machine_for(settings, reactor, observer.emit if observer else emit, found.kinds)
         composition = compose(settings, machine)
     except ConfigError as error:
         for problem in error.problems:
             print(f"mailsvc: {problem}", file=sys.stderr)
         sys.exit(1)
-    observer = JSONLines(_stream(options)) if options["log-json"] else None
     return MailService(machine, composition, load, found.problems, observer)
 
 
@@ -116,6 +116,16 @@ def _webhook_secret(options: Options) -> str:
         print(f"requests are signed with the secret in {path}")
     sys.stdout.flush()
     return path
+
+
+def _observer(options: Options) -> JSONLines | TextLines | None:
+    """Return what writes the log, or None where it is twistd's: files, syslog, ``--logger``."""
+    if options["log-json"]:
+        return JSONLines(_stream(options))
+    above = options.parent
+    if above is None or not above.get("nodaemon") or above.get("syslog") or above.get("logger"):
+        return None
+    return TextLines(sys.stdout) if above.get("logfile") in (None, "-") else None
 
 
 def _stream(options: Options) -> Callable[[], TextIO]:

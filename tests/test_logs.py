@@ -1,0 +1,130 @@
+"""The lines of the log are the same whether they go by way of Twisted's log or not."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from functools import partial
+
+from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from mailsvc.events import Alert, Broke, Event, Notice, StartFailed
+from mailsvc.logs import JSONLines, TextLines
+
+NOW = 1_790_000_000.25
+EVENTS: tuple[Event, ...] = (
+    Notice("listening"),
+    Alert("two words"),
+    Broke("a part", "first\n  second\n"),
+    StartFailed("no {braces} %s \xe9"),
+)
+
+
+def logged(event: Event) -> dict[str, object]:
+    """Return what Twisted's log makes of an event."""
+    return {
+        "log_time": NOW,
+        "log_level": LogLevel.lookupByName(event.level),
+        "log_namespace": "mailsvc",
+        "log_format": "{mailsvc_text}",
+        "mailsvc_text": event.text(),
+        "mailsvc": event,
+    }
+
+
+def _same(stream: io.StringIO) -> io.StringIO:
+    return stream
+
+
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+class TextLinesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stream = io.StringIO()
+        self.now = NOW
+        self.lines = TextLines(self.stream, lambda: self.now)
+
+    def test_the_same_lines(self) -> None:
+        """The plain twin is twistd's own observer."""
+        verifyObject(ILogObserver, self.lines)
+        for zone in ("UTC", "America/St_Johns"):
+            self.zone(zone)
+            for event in EVENTS:
+                theirs, ours = io.StringIO(), io.StringIO()
+                textFileLogObserver(theirs)(logged(event))
+                TextLines(ours, lambda: NOW).emit(event)
+                self.assertEqual(ours.getvalue(), theirs.getvalue())
+                self.assertTrue(ours.getvalue().endswith("\n"))
+
+    def zone(self, name: str) -> None:
+        before = os.environ.get("TZ")
+
+        def back() -> None:
+            if before is None:
+                os.environ.pop("TZ", None)
+            else:
+                os.environ["TZ"] = before
+            time.tzset()
+
+        self.addCleanup(back)
+        os.environ["TZ"] = name
+        time.tzset()
+
+    def test_the_time_goes_on(self) -> None:
+        for self.now in (NOW, NOW + 0.5, NOW + 1):
+            self.lines.emit(Notice("x"))
+        stamps = [line.split(" ")[0] for line in self.stream.getvalue().splitlines()]
+        self.assertEqual(stamps[0], stamps[1])
+        self.assertNotEqual(stamps[1], stamps[2])
+
+    def test_what_twisted_says(self) -> None:
+        event = {**logged(Notice("x")), "log_namespace": "twisted.web", "mailsvc_text": "theirs"}
+        self.lines(event)
+        self.assertIn("[twisted.web#info] theirs\n", self.stream.getvalue())
+
+    def test_a_log_that_is_gone_stops_nothing(self) -> None:
+        TextLines(Gone()).emit(Notice("x"))
+        closed = io.StringIO()
+        closed.close()
+        JSONLines(lambda: closed).emit(Notice("x"))
+
+
+class JSONLinesTests(SynchronousTestCase):
+    def line(self, stream: io.StringIO) -> dict[str, object]:
+        found: dict[str, object] = json.loads(stream.getvalue())
+        return found
+
+    def test_the_same_lines(self) -> None:
+        for event in EVENTS:
+            theirs, ours = io.StringIO(), io.StringIO()
+            JSONLines(partial(_same, theirs))(logged(event))
+            JSONLines(partial(_same, ours), lambda: NOW).emit(event)
+            self.assertEqual(ours.getvalue(), theirs.getvalue())
+            self.assertEqual(self.line(ours)["event"], event.name)
+
+    def test_what_twisted_says(self) -> None:
+        stream = io.StringIO()
+        failure = Failure(ValueError("why"))
+        lines = JSONLines(lambda: stream)
+        lines(
+            {
+                "log_time": NOW,
+                "log_level": LogLevel.critical,
+                "log_format": "it {how}",
+                "how": "broke",
+                "log_failure": failure,
+            }
+        )
+        line = self.line(stream)
+        self.assertEqual(
+            (line["event"], line["text"], line["level"]), ("log", "it broke", "critical")
+        )
+        self.assertIn("ValueError: why", str(line["failure"]))
