@@ -23,7 +23,9 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.units",
         }
     ),
-    1: frozenset({"mailsvc.breaker", "mailsvc.pace", "mailsvc.retry", "mailsvc.smtp"}),
+    1: frozenset(
+        {"mailsvc.breaker", "mailsvc.dsn", "mailsvc.pace", "mailsvc.retry", "mailsvc.smtp"}
+    ),
     2: frozenset(
         {
             "mailsvc.certificates",
