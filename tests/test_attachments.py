@@ -34,6 +34,15 @@ class Wire(StringTransport):
     """A connection that says when it was broken off."""
 
     aborted = False
+    full = False
+
+    def write(self, data: bytes) -> None:
+        """Ask for no more, if it is full."""
+        transport: Any = super()
+        transport.write(data)
+        producer: Any = self.producer
+        if self.full and producer is not None:
+            producer.pauseProducing()
 
     def abortConnection(self) -> None:
         """Note it."""
@@ -235,6 +244,21 @@ class BoundsTests(Case):
         self.assertTrue(wire.aborted)
         channel.connectionLost(self.lost())
         self.assertTrue(all(reader.closed for reader in self.readers()))
+
+    def test_a_slow_reader_is_given_what_it_takes(self) -> None:
+        channel, wire = self.connect()
+        wire.full = True
+        channel.dataReceived(f"GET {self.path()} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        for times in (1, 2):
+            self.assertLess(len(wire.value()), (times + 1) * 65_536)
+            self.clock.advance(web.READ_SECONDS - 1)
+            self.assertFalse(wire.aborted)
+            channel.resumeProducing()
+        self.clock.advance(web.READ_SECONDS + 1)
+        self.assertTrue(wire.aborted)
+        channel.connectionLost(self.lost())
+        self.assertTrue(all(reader.closed for reader in self.readers()))
+        self.assertEqual(self.events, [])
 
     def lost(self) -> Any:  # noqa: ANN401
         from twisted.internet.error import ConnectionLost
