@@ -48,7 +48,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "twisted.plugins.mailsvc_deliverers",
         }
     ),
-    3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.testing"}),
+    3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.notices", "mailsvc.testing"}),
     4: frozenset(
         {
             "mailsvc.attachments",

@@ -1,0 +1,109 @@
+"""Which outcomes a sender is told of, and the notifications on their way into the spool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from mailsvc.dsn import FULL, HEADER, Report, write
+from mailsvc.errors import SpoolError
+from mailsvc.interfaces import IContent, ISpool
+from mailsvc.message import Client, Dead, Delivery, Done, Envelope, Outcome, Recipient, Retry, Route
+
+#: Seconds after which mail that still waits is late (RFC 3461 section 4.1 leaves it to us).
+LATE = 14_400.0
+
+
+def report_of(
+    delivery: Delivery, outcome: Outcome, reply: str, schedule: tuple[float, ...], now: float
+) -> Report | None:
+    """Return what the sender is to be told of an attempt, or None (RFC 3461 section 4.1).
+
+    Without NOTIFY failures are told.  Nobody is told of a message with the null reverse-path, which
+    every notification has.  Of the destinations of a recipient the first speaks for a success.
+
+    :param reply: the SMTP reply that the destination worded, or empty.
+    :param schedule: the waits between the attempts of the destination.
+    """
+    asked = delivery.recipient.notify or ("FAILURE",)
+    if delivery.envelope.reverse_path is None:
+        return None
+    if isinstance(outcome, Dead):
+        # RFC 3463: a refusal without a reason, or the time for delivery expired.
+        status = "5.4.7" if delivery.attempt > len(schedule) else "5.0.0"
+        return Report("failed", delivery, status, now, reply) if "FAILURE" in asked else None
+    if isinstance(outcome, Done):
+        first = delivery.recipient.route.destinations[:1] == (delivery.destination,)
+        told = "SUCCESS" in asked and first
+        return Report("delivered", delivery, "2.0.0", now) if told else None
+    if "DELAY" not in asked or not outcome.spent or not _gets_late(delivery, outcome, now):
+        return None
+    until = outcome.at + sum(schedule[delivery.attempt :])
+    return Report("delayed", delivery, "4.0.0", now, retry_until=until)
+
+
+def _gets_late(delivery: Delivery, outcome: Retry, now: float) -> bool:
+    """Say whether it is late by the next attempt and was not by this one: so it is told once."""
+    late_at = delivery.envelope.received_at + LATE
+    return outcome.at >= late_at and (now < late_at or delivery.attempt == 1)
+
+
+def notice_id(report: Report) -> str:
+    """Return the message id of a notification: the same for the same report, at every try."""
+    envelope = report.delivery.envelope
+    digest = sha256(f"{report.delivery.id} {report.action}".encode()).hexdigest()
+    return f"{int(envelope.received_at * 1000):011x}{digest[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Writes notifications and puts them into the spool, for some destinations.
+
+    :ivar wake: told the destinations that a notification owes.
+    """
+
+    hostname: str
+    destinations: tuple[str, ...]
+    spool: ISpool
+    in_thread: Callable[..., Awaitable[bytes]]
+    wake: Callable[[Iterable[str]], None]
+
+    async def store(self, report: Report) -> str:
+        """Make a notification durable; return its message id.
+
+        :raises SpoolError: it is not stored.
+        """
+        original = report.delivery.envelope
+        sender = original.reverse_path
+        if sender is None:
+            raise SpoolError("nobody is notified of mail with the null reverse-path")
+        name = notice_id(report)
+        content = await self.spool.open(original.id)
+        octets = await self.in_thread(compose, report, content, name, self.hostname)
+        route = Route("[notifications]", self.destinations)
+        envelope = Envelope(
+            id=name,
+            received_at=report.attempted_at,
+            reverse_path=None,
+            recipients=(Recipient(sender, route, ("NEVER",)),),
+            client=Client(helo=self.hostname, protocol="ESMTP"),
+            body="7BIT" if octets.isascii() else "8BITMIME",
+            smtputf8=report.international,
+            require_tls=original.require_tls,
+        )
+        incoming = self.spool.begin(envelope, False)
+        waiting = incoming.write(octets)
+        if waiting is not None:
+            await waiting
+        await incoming.commit()
+        self.wake(self.destinations)
+        return name
+
+
+def compose(report: Report, content: IContent, name: str, hostname: str) -> bytes:
+    """Return the notification; blocking, it reads the message."""
+    with content.open() as reader:
+        original = reader.read(FULL if report.wants_all else 2 * HEADER)
+    return write(report, original, name, os.urandom(16).hex(), hostname)
