@@ -22,7 +22,7 @@ from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
 from mailsvc.configcheck import unavailable
-from mailsvc.destinations import make_destination
+from mailsvc.destinations import make_deliverer, make_destination
 from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert, Emit
@@ -299,10 +299,9 @@ def _destinations(
     made = {}
     for name, each in wanted.items():
         try:
-            deliverer = each.factory.make(each.options, Context(machine, settings, name, links))
+            deliverer = make_deliverer(settings, each, Context(machine, settings, name, links))
         except ConfigError as error:
-            section = f"destination.{name}"
-            problems += [settings.problem(section, "", text) for text in error.problems]
+            problems += error.problems
             continue
         knobs = each.knobs
         made[name] = Destination(

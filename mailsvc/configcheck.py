@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
-import msgspec
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
-from mailsvc import certificates, passwords, secretfile
+from mailsvc import certificates, passwords
 from mailsvc.checkers import make_checker
+from mailsvc.destinations import make_deliverer
 from mailsvc.errors import ConfigError
-from mailsvc.settings import Destination, Settings
+from mailsvc.events import Emit, Event
+from mailsvc.interfaces import IContent, IDelivererContext
+from mailsvc.parsed import ParsedMail
+from mailsvc.settings import Settings
 from mailsvc.vetting import endpoint_parts
 
-#: Options that name a file of secrets, which only its owner may read.
-_SECRETS = frozenset({"secret_file", "password_file"})
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +37,23 @@ class Findings:
     warnings: tuple[str, ...] = ()
 
 
-def check(settings: Settings, now: Callable[[], float] = time.time) -> Findings:
+def check(
+    settings: Settings, reactor: IReactorTime, now: Callable[[], float] = time.time
+) -> Findings:
     """Look at everything that the settings name; blocking, and nothing is written.
 
+    :param reactor: lent to the deliverers that are made to see whether their options can work; it
+        need not run.
     :param now: seconds since the epoch, to judge certificates by.
     """
     problems = [
         settings.problem(section, key, text)
-        for part in (unavailable, _spool, _users, _sockets, _files)
+        for part in (unavailable, _spool, _users, _sockets)
         for section, key, text in part(settings)
     ]
-    warnings = list(settings.warnings)
+    deliverers = _deliverers(settings, reactor)
+    problems += deliverers.problems
+    warnings = [*settings.warnings, *deliverers.warnings]
     if settings.tls.certificates:
         try:
             store = certificates.load(
@@ -117,24 +129,47 @@ def _sockets(settings: Settings) -> Iterator[_Fault]:
                 yield f"listener.{index}", "endpoint", f"{directory} cannot be written to"
 
 
-def _files(settings: Settings) -> Iterator[_Fault]:
+def _deliverers(settings: Settings, reactor: IReactorTime) -> Findings:
+    """Make each destination's deliverer, as the start does; none of them delivers anything."""
+    problems: list[str] = []
+    warnings: list[str] = []
     for name, destination in settings.destinations.items():
-        for key, path in _named_files(destination):
-            try:
-                if key in _SECRETS:
-                    secretfile.load(secretfile.SecretSource(file=path))
-                else:
-                    with open(path, "rb") as file:
-                        file.read(1)
-            except ConfigError as error:
-                yield f"destination.{name}", key, str(error)
-            except OSError as error:
-                yield f"destination.{name}", key, f"{path} cannot be read: {error.strerror}"
+        section = f"destination.{name}"
+
+        def emit(event: Event, name: str = name, section: str = section) -> None:
+            text = event.text().removeprefix(f"destination {name}: ")
+            warnings.append(settings.problem(section, "", text))
+
+        try:
+            make_deliverer(settings, destination, _Lent(settings, name, reactor, emit))
+        except ConfigError as error:
+            problems += error.problems
+        except Exception as error:
+            # A kind may need what only a running service can lend.
+            text = f"could not be tried without a server: {type(error).__name__}: {error}"
+            warnings.append(settings.problem(section, "", text))
+    return Findings(tuple(problems), tuple(warnings))
 
 
-def _named_files(destination: Destination) -> Iterator[tuple[str, str]]:
-    """Yield the options, of any kind, that name a file: those whose key ends in ``_file``."""
-    for field in msgspec.structs.fields(destination.options):
-        value = getattr(destination.options, field.name)
-        if field.encode_name.endswith("_file") and isinstance(value, str) and value:
-            yield field.encode_name, value
+@implementer(IDelivererContext)
+class _Lent:
+    """What a deliverer is lent that is made, but never delivers."""
+
+    links = None
+
+    def __init__(self, settings: Settings, name: str, reactor: IReactorTime, emit: Emit) -> None:
+        self.name = name
+        self.hostname = settings.hostname
+        self.directory = settings.spool
+        self.reactor = reactor
+        self.emit = emit
+
+    def in_thread(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
+        raise RuntimeError("no threads are lent while a configuration is checked")
+
+    def parse(self, content: IContent) -> Awaitable[ParsedMail]:
+        """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
+        raise RuntimeError("no mail is parsed while a configuration is checked")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailsvc.conversion import Fault, convert_table, keys_of
-from mailsvc.interfaces import IDelivererFactory
-from mailsvc.settings import Destination, Knobs
+from mailsvc.errors import ConfigError
+from mailsvc.interfaces import IDeliverer, IDelivererContext, IDelivererFactory
+from mailsvc.settings import Destination, Knobs, Settings
 from mailsvc.spelling import did_you_mean
 
 
@@ -46,3 +47,26 @@ def make_destination(
 
 def _struct(factory: IDelivererFactory) -> type[Any]:
     return factory.options
+
+
+def make_deliverer(
+    settings: Settings, destination: Destination, context: IDelivererContext
+) -> IDeliverer:
+    """Return the deliverer of a destination.  Blocking: it may read files.
+
+    :raises mailsvc.errors.ConfigError: its options cannot work; each problem with its place.
+    """
+    try:
+        return destination.factory.make(destination.options, context)
+    except ConfigError as error:
+        problems = [_placed(settings, destination, text) for text in error.problems]
+        raise ConfigError(*problems) from error
+
+
+def _placed(settings: Settings, destination: Destination, text: str) -> str:
+    """Return the line of a problem that a kind words as ``key: what is wrong``."""
+    section = f"destination.{destination.name}"
+    key, colon, rest = text.partition(": ")
+    if colon and key in keys_of(type(destination.options)):
+        return settings.problem(section, key, rest)
+    return settings.problem(section, "", text)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from mailsvc import config
-from mailsvc.configcheck import check
+from mailsvc.configcheck import Findings, check
 from mailsvc.conversion import Fault, convert_table, keys_of
 from mailsvc.deliverers.options import DiscardOptions, MaildirOptions, WebhookOptions
+from mailsvc.deliverers.plugins import installed
 from mailsvc.errors import ConfigError
 from mailsvc.interfaces import IDeliverer, IDelivererContext, IDelivererFactory
 from mailsvc.message import Address
@@ -26,6 +28,7 @@ from mailsvc.places import Places
 from mailsvc.routing import Router
 from mailsvc.settings import SCHEDULE, Destination, Knobs, Settings
 from mailsvc.spelling import did_you_mean, nearest
+from mailsvc.testing import MemoryContent
 from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
 
 
@@ -55,6 +58,24 @@ class Kind:
 
     def make(self, options: object, context: IDelivererContext) -> IDeliverer:
         raise NotImplementedError
+
+
+class Teapot(Kind):
+    """A kind of a third party, which looks at its options when it is made."""
+
+    def make(self, options: object, context: IDelivererContext) -> IDeliverer:
+        assert isinstance(options, TeapotOptions)
+        if options.spouts > 3:
+            raise ConfigError(f"{options.spouts} spouts: no lid fits them")
+        if options.kettle_file:
+            try:
+                with open(options.kettle_file):
+                    pass
+            except OSError as error:
+                raise ConfigError(f"kettle_file: {error.strerror}") from None
+        if options.lid:
+            context.parse(MemoryContent(b""))
+        return super().make(options, context)
 
 
 KINDS: dict[str, IDelivererFactory] = {
@@ -790,10 +811,11 @@ class CheckTests(SynchronousTestCase):
         }.items():
             self.assertIn(before, text)
             text = text.replace(before, after, 1)
-        return config.read(text, "m.toml", KINDS)
+        kinds = {**KINDS, **installed().kinds, "teapot": Teapot("teapot", TeapotOptions)}
+        return config.read(text, "m.toml", kinds)
 
     def problems(self, settings: Settings) -> list[str]:
-        return list(check(settings, lambda: 0.0).problems)
+        return list(check(settings, Clock(), lambda: 0.0).problems)
 
     def test_nothing_is_wrong(self) -> None:
         self.assertEqual(self.problems(self.settings()), [])
@@ -805,7 +827,7 @@ class CheckTests(SynchronousTestCase):
         settings = self.settings(
             **{'kind = "discard"': 'kind = "discard"\n[destination.x]\nkind = "discard"'}
         )
-        self.assertEqual(check(settings).warnings, settings.warnings)
+        self.assertEqual(check(settings, Clock()).warnings, settings.warnings)
         self.assertEqual(len(settings.warnings), 1)
 
     def test_spool(self) -> None:
@@ -863,6 +885,51 @@ class CheckTests(SynchronousTestCase):
             ["m.toml:4: [[listener]] endpoint: /nonexistent cannot be written to"],
         )
 
+    def destination(self, *lines: str) -> Findings:
+        """Check a file whose destination has these lines, from line 6 on; no file is written."""
+        settings = self.settings(**{'kind = "discard"': "\n".join(lines)})
+        found = check(settings, Clock(), lambda: 0.0)
+        self.assertNotIn("spool", os.listdir(self.directory))
+        return found
+
+    def test_options_that_cannot_work(self) -> None:
+        """What a kind says of its options has the place of the key, as at the start."""
+        webhook = 'kind = "webhook"'
+        url = 'url = "https://app.example.com/"'
+        for lines, expected in (
+            ((webhook, 'url = "ftp://x/"'), "7: [destination.box] url: it must begin with http"),
+            ((webhook, 'url = "http://u:p@x/"'), "7: [destination.box] url: user and password"),
+            ((webhook, 'url = "http://x y/"'), "7: [destination.box] url: it holds a space"),
+            ((webhook, 'url = "http://x:99999/"'), "7: [destination.box] url: Port out of range"),
+            (
+                (webhook, url, 'format = "postmrk"'),
+                "8: [destination.box] format: there is no format 'postmrk'; did you mean 'postm",
+            ),
+            ((webhook, url, 'headers = {"X-A" = "b\\r\\nc"}'), "8: [destination.box] headers: "),
+            ((webhook, url, 'headers = {"Host" = "x"}'), "8: [destination.box] headers: "),
+            (
+                (webhook, url, 'secret_env = "MAILSVC_NO_SUCH_VARIABLE"'),
+                "8: [destination.box] secret_env: the environment variable MAILSVC_NO_SUCH_",
+            ),
+            (('kind = "maildir"', 'path = "/m/{usr}"'), "7: [destination.box] path: there is no "),
+            (('kind = "maildir"', 'path = "/m/{user"'), "7: [destination.box] path: a brace "),
+            (('kind = "maildir"', 'path = ""'), "7: [destination.box] path: it must name"),
+            (('kind = "teapot"', "spouts = 4"), "5: [destination.box]: 4 spouts: no lid fits"),
+        ):
+            [problem] = self.destination(*lines).problems
+            self.assertTrue(problem.startswith(f"m.toml:{expected}"), problem)
+
+    def test_a_destination_to_look_at(self) -> None:
+        """What the start would log is a warning, and so is what only the start can try."""
+        found = self.destination('kind = "webhook"', 'url = "https://x/"')
+        self.assertEqual(found.problems, ())
+        [unsigned] = found.warnings
+        self.assertTrue(unsigned.startswith("m.toml:5: [destination.box]: requests are not sig"))
+        found = self.destination('kind = "teapot"', "lid = true")
+        self.assertEqual(found.problems, ())
+        [untried] = found.warnings
+        self.assertIn("could not be tried without a server: RuntimeError: no mail is", untried)
+
     def test_files_of_destinations(self) -> None:
         secret, kettle = self.path("secret"), self.path("kettle")
         settings = self.settings(
@@ -875,15 +942,13 @@ class CheckTests(SynchronousTestCase):
         first, second = self.problems(settings)
         self.assertIn("m.toml:8: [destination.box] secret_file: the secret in ", first)
         self.assertEqual(
-            second,
-            f"m.toml:11: [destination.postmaster] kettle_file: {kettle} cannot be read:"
-            " No such file or directory",
+            second, "m.toml:11: [destination.postmaster] kettle_file: No such file or directory"
         )
         self.path("secret", "whsec_x", 0o644)
         self.path("kettle", "")
         [problem] = self.problems(settings)
         self.assertIn("chmod 600", problem)
-        self.path("secret", "whsec_x")
+        self.path("secret", "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
         self.assertEqual(self.problems(settings), [])
 
 

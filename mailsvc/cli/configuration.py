@@ -41,6 +41,8 @@ def check(arguments: Namespace, screen: Screen) -> int:
     """``mailsvc check``."""
     if not arguments.config:
         arguments.fail("the following arguments are required: --config FILE")
+    from twisted.internet.selectreactor import SelectReactor
+
     from mailsvc.configcheck import check
 
     problems: tuple[str, ...]
@@ -51,7 +53,8 @@ def check(arguments: Namespace, screen: Screen) -> int:
     except ConfigError as error:
         problems = error.problems
     else:
-        findings = check(settings)
+        # It is lent to the deliverers that are tried, and never runs.
+        findings = check(settings, SelectReactor())
         problems = findings.problems
         warnings = (*(f"plugin not usable: {each}" for each in broken), *findings.warnings)
         counts = ", ".join(
