@@ -98,6 +98,15 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual((verdict.measured, verdict.met), ("", None))
         self.assertEqual({each.met for each in targets.verdicts(document(ROW))}, {None})
 
+    def test_a_short_soak_is_no_answer(self) -> None:
+        """Flat memory is a matter of half an hour; less is shown, but decides nothing."""
+        figures = document(ROW)
+        soak = {"resident after a tenth, MiB": 60.0, "resident at the end, MiB": 61.0}
+        for seconds, met in ((1799.0, None), (1800.0, True)):
+            figures["sections"]["soak"] = {"rows": [], "values": {**soak, "seconds": seconds}}
+            verdict = targets.verdicts(figures)[-1]
+            self.assertEqual((verdict.what, verdict.met), ("soak, 30 minutes", met))
+
 
 class PageTests(SynchronousTestCase):
     def test_tables(self) -> None:
