@@ -206,7 +206,8 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
     for note in section["notes"]:
         yield f"- Left out: {note}"
     rounds = max((row["rounds"] for row in section["rows"]), default=0)
-    yield f"- {rounds} rounds, {section['date']} UTC; load average at the end {section['load']:.1f}"
+    turns = f"{rounds} round" + "s" * (rounds != 1)
+    yield f"- {turns}, {section['date']} UTC; load average at the end {section['load']:.1f}"
     yield ""
 
 

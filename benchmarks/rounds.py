@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
 from benchmarks import accounting
@@ -31,6 +31,7 @@ class Row:
     :ivar peak: of resident memory over all its processes, in MiB.
     :ivar above: how far that is above what was resident before, in MiB.
     :ivar checked: how it was seen that nothing is missing.
+    :ivar spread: the rates of the slowest and the fastest round.
     """
 
     server: str
@@ -47,7 +48,7 @@ class Row:
     rounds: int
     checked: str
     messages: int
-    spread: tuple[float, float] = field(default=(0, 0))
+    spread: tuple[float, float]
 
 
 def one_round(
@@ -81,6 +82,7 @@ def one_round(
         seconds = time.monotonic() - began
     server.rest()
     cpu = server.cpu() - spent
+    rate = outcome.acknowledged / seconds
     peak = accounting.peak_octets(server.pids)
     checked = (check or _stored)(server, load, outcome)
     server.clear()
@@ -89,7 +91,7 @@ def one_round(
         title=server.title,
         what=what,
         durable=server.durable,
-        rate=outcome.acknowledged / seconds,
+        rate=rate,
         p50=outcome.p50,
         p99=outcome.p99,
         p999=outcome.p999,
@@ -99,6 +101,7 @@ def one_round(
         rounds=1,
         checked=checked,
         messages=outcome.acknowledged,
+        spread=(rate, rate),
     )
 
 

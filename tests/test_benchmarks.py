@@ -28,6 +28,7 @@ ROW = Row(
     rounds=1,
     checked="counted",
     messages=2000,
+    spread=(1000.0, 1000.0),
 )
 
 
