@@ -70,7 +70,8 @@ def load(
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        text = octets.decode("utf-8")
+        # Some editors put a byte order mark before the text.
+        text = octets.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: this is not UTF-8") from None
@@ -326,7 +327,8 @@ def rule_of(keys: RouteKeys, place: str) -> Rule:
     return Rule(
         patterns=tuple(keys.to),
         destinations=tuple(dict.fromkeys(keys.deliver)),
-        max_size=keys.max_size,
+        # A plain number: it goes into the envelopes that the spool stores.
+        max_size=None if keys.max_size is None else int(keys.max_size),
         auth_required=keys.auth == "required",
         sync=keys.mode == "sync",
         check_url=keys.check_url,

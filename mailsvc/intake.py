@@ -207,10 +207,8 @@ class Conversation:
         )
         try:
             incoming = intake.spool.begin(envelope, stuffed)
-        except SpoolFull as error:
-            return self._refuse("DATA", error, NO_ROOM)
         except SpoolError as error:
-            return self._refuse("DATA", error, NOT_STORED)
+            return self._not_stored(envelope, error)
         incoming.write(received(envelope, intake.hostname))
         self._incoming = incoming
         self._envelope = envelope
@@ -235,10 +233,8 @@ class Conversation:
         self._incoming = None
         try:
             await incoming.commit()
-        except SpoolFull as error:
-            return self._refuse("DATA", error, NO_ROOM)
         except SpoolError as error:
-            return self._refuse("DATA", error, NOT_STORED)
+            return self._not_stored(envelope, error)
         finally:
             self.reset()
         destinations = {
@@ -284,6 +280,13 @@ class Conversation:
         self.forget_exchange()
         if self._login is not None:
             self._login.logout()
+
+    def _not_stored(self, envelope: Envelope, error: SpoolError) -> Reply:
+        reply = NO_ROOM if isinstance(error, SpoolFull) else NOT_STORED
+        # The client is told what to do, the operator why.
+        text = f"{reply} ({error})"
+        self._intake.emit(CommandRefused(self._peer.host or "local", "DATA", envelope.id, text))
+        return reply
 
     def _refuse(self, command: str, subject: object, reply: Reply) -> Reply:
         text = "<>" if subject is None else str(subject)

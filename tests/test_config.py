@@ -22,12 +22,13 @@ from mailsvc.deliverers.options import DiscardOptions, MaildirOptions, WebhookOp
 from mailsvc.deliverers.plugins import installed
 from mailsvc.errors import ConfigError
 from mailsvc.interfaces import IDeliverer, IDelivererContext, IDelivererFactory
-from mailsvc.message import Address
+from mailsvc.message import Address, Envelope, Recipient
 from mailsvc.passwords import add
 from mailsvc.places import Places
 from mailsvc.routing import Router
 from mailsvc.settings import SCHEDULE, Destination, Knobs, Settings
 from mailsvc.spelling import did_you_mean, nearest
+from mailsvc.spool.records import decode_envelope, encode_envelope
 from mailsvc.testing import MemoryContent
 from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
 
@@ -235,6 +236,22 @@ class WholeFileTests(Readings):
         path = self.mktemp()
         Path(path).write_text(WHOLE, "utf-8")
         self.assertEqual(config.load(path, KINDS).hostname, "mx.example.com")
+
+    def test_a_byte_order_mark(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+        self.assertEqual(config.load(str(path), KINDS).hostname, "mx.example.com")
+
+    def test_a_size_of_a_route_can_be_stored(self) -> None:
+        """What a file says of a route goes into the envelopes of its mail."""
+        text = SMALL.replace("[[route]]", '[[route]]\nmax_size = "2 KiB"', 1)
+        settings = config.read(text, "m.toml", KINDS)
+        router = Router(settings.rules, settings.hostname)
+        address = Address("ann", "example.com")
+        route = router.find(address, authenticated=False)
+        self.assertEqual(route.max_size, 2048)
+        envelope = Envelope("x", 0.0, None, (Recipient(address, route),))
+        self.assertEqual(decode_envelope(encode_envelope(envelope)), envelope)
 
     def test_no_file(self) -> None:
         error = self.assertRaises(ConfigError, config.load, "/nonexistent/m.toml", KINDS)
@@ -839,7 +856,7 @@ class CheckTests(SynchronousTestCase):
         )
         [problem] = self.problems(settings)
         self.assertIn(
-            "spool: /dev/null/spool cannot be made: /dev/null cannot be written to", problem
+            "spool: /dev/null/spool cannot be made: /dev/null is not a directory", problem
         )
 
     def test_users(self) -> None:
