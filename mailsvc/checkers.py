@@ -240,7 +240,15 @@ def make_checker(description: str) -> ICredentialsChecker:
     :raises ConfigError: there is no such checker, or not with these arguments, or SMTP has no
         mechanism for it.  The arguments are not quoted: they may be passwords.
     """
-    kind = description.partition(":")[0]
+    kind, _, argument = description.partition(":")
+    if kind == "file":
+        try:
+            with open(argument, "rb"):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"checker 'file': {argument} cannot be read: {error.strerror}"
+            ) from None
     try:
         checker: ICredentialsChecker = makeChecker(description)
     except InvalidAuthType:

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from mailsvc import certificates, passwords
 from mailsvc.checkers import make_checker
+from mailsvc.deliverers.stable import obstacle
 from mailsvc.destinations import make_deliverer
 from mailsvc.errors import ConfigError
 from mailsvc.events import Emit, Event
@@ -89,18 +90,9 @@ def unavailable(settings: Settings) -> Iterator[_Fault]:
 
 def _spool(settings: Settings) -> Iterator[_Fault]:
     """The directory is made at the start if its parent can be written to."""
-    path = os.path.abspath(settings.spool)
-    if os.path.exists(path):
-        if not os.path.isdir(path):
-            yield "", "spool", f"{settings.spool} is not a directory"
-        elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            yield "", "spool", f"{settings.spool} cannot be written to"
-        return
-    parent = os.path.dirname(path)
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        yield "", "spool", f"{settings.spool} cannot be made: {parent} cannot be written to"
+    fault = obstacle(settings.spool)
+    if fault:
+        yield "", "spool", fault
 
 
 def _users(settings: Settings) -> Iterator[_Fault]:

@@ -143,7 +143,7 @@ def parse_pattern(text: str, domains: Sequence[str] = ()) -> Pattern:
         return Tagged(canonical_local(local[:-2]), domain)
     if "*" in local:
         raise ValueError(
-            f"{text!r}: * stands for a whole local part or for a plus-tag (user+*@…);"
+            f"{text!r}: * stands for a whole local part or for a plus-tag (user+*@...);"
             " write a regular expression between slashes for more"
         )
     return Exact(canonical_local(local), domain)

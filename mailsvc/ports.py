@@ -47,4 +47,7 @@ def closed(port: IListeningPort) -> Deferred[Any]:
 
 def _cause(error: object) -> str:
     inner = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(inner, LookupError):
+        # Twisted looks the sockets of systemd up by name or index.
+        return "systemd passed no such socket"
     return inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)

@@ -210,10 +210,10 @@ class MailService(MultiService):
             )
             try:
                 port = ports.bind(self.machine.reactor, listener.endpoint, factory)
-            except ConfigError:
+            except ConfigError as error:
                 for each in bound:
                     each.port.stopListening()
-                raise
+                raise ConfigError(_placed(composition.settings, listener, str(error))) from None
             bound.append(Bound(listener, factory, port))
         return bound
 
@@ -317,3 +317,10 @@ def _done() -> Deferred[Any]:
     done: Deferred[Any] = Deferred()
     done.callback(None)
     return done
+
+
+def _placed(settings: Settings, listener: Listener, text: str) -> str:
+    """Return what is wrong with a listener's endpoint with its place, if a file has it."""
+    if not settings.places.path:
+        return text
+    return settings.problem(f"listener.{settings.listeners.index(listener)}", "endpoint", text)

@@ -61,7 +61,7 @@ def endpoint_fault(text: str) -> str:
     except ValueError as error:
         if str(error).startswith("Unknown endpoint type"):
             known = ", ".join(f"{each}:" for each in _ENDPOINTS)
-            return f"unknown endpoint {kind!r} ({known} …){did_you_mean(kind, _ENDPOINTS)}"
+            return f"unknown endpoint {kind!r} ({known} ...){did_you_mean(kind, _ENDPOINTS)}"
         return f"{text!r} is no endpoint: {error}"
     except TypeError as error:
         # A parser of Twisted's is called with what the string holds: the message names functions.

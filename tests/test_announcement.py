@@ -6,10 +6,22 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.announcement import Listening, announcement
+from mailsvc.config import read
 from mailsvc.deliverers.plugins import installed
 from mailsvc.quickstart import quick
 from mailsvc.routing import Router
 from mailsvc.settings import Listener
+
+TEXT = """\
+hostname = "mx.example.com"
+[[listener]]
+endpoint = "tcp:25"
+[destination.app]
+kind = "discard"
+[[route]]
+to = "PATTERN"
+deliver = "app"
+"""
 
 
 class AnnouncementTests(SynchronousTestCase):
@@ -38,6 +50,20 @@ class AnnouncementTests(SynchronousTestCase):
         """Where no listener takes mail without more ado."""
         lines = self.lines(Listening(Listener("unix:/run/mail"), UNIXAddress("/run/mail")))
         self.assertFalse([line for line in lines if line.startswith("try:")])
+
+    def test_the_line_to_try_is_for_an_address_that_a_route_takes(self) -> None:
+        at = Listening(Listener("tcp:25"), IPv4Address("TCP", "127.0.0.1", 25))
+        for pattern, recipients in (
+            ("*", ["you@mx.example.com"]),
+            ("*@example.com", ["you@example.com"]),
+            ("example.org", ["you@example.org"]),
+            ("ann@example.org", ["ann@example.org"]),
+            ("ann+*@example.org", []),
+        ):
+            settings = read(TEXT.replace("PATTERN", pattern), "m.toml", installed().kinds)
+            lines = announcement(settings, Router(settings.rules, settings.hostname), [at])
+            tried = [line.rpartition(" ")[2] for line in lines if line.startswith("try:")]
+            self.assertEqual(tried, recipients, pattern)
 
     def test_secrets_of_a_url(self) -> None:
         """Requirement 52: what follows a URL's question mark may be a secret, and is not logged."""

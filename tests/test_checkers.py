@@ -275,6 +275,8 @@ class MakeCheckerTests(SynchronousTestCase):
     def test_file(self) -> None:
         path = Path(self.mktemp())
         path.write_text("tim:pencil\n")
+        missing = self.assertRaises(ConfigError, make_checker, f"file:{path}.gone")
+        self.assertIn("cannot be read: No such file", str(missing))
         checker = make_checker(f"file:{path}")
         asked = self.ask(checker, PasswordLogin("tim", "pencil"))
         self.assertEqual(self.successResultOf(asked), b"tim")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from typing import get_args
 
@@ -26,10 +26,9 @@ def add_commands(add: Callable[..., ArgumentParser]) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 1_000_000:
-        raise ValueError("out of range")
-    return number
+    if not text.isdecimal() or len(text) > 6:
+        raise ArgumentTypeError(f"{text!r} is no number from 0 to 999999")
+    return int(text)
 
 
 def show_queue(arguments: Namespace, screen: Screen) -> int:

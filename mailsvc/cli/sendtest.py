@@ -34,7 +34,7 @@ def add_commands(add: Callable[..., ArgumentParser]) -> None:
     made = add("send-test", send_test, "send a mail through the running server")
     made.add_argument("address", metavar="ADDRESS", help="the recipient")
     made.add_argument(
-        "--from", dest="sender", metavar="ADDRESS", help="the sender (default: mailsvc-test@…)"
+        "--from", dest="sender", metavar="ADDRESS", help="the sender (default: mailsvc-test@...)"
     )
     made.add_argument("--user", metavar="NAME", help="log in; the password is asked for")
     made.add_argument(

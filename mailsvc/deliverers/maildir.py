@@ -18,8 +18,9 @@ from zope.interface import implementer
 
 from mailsvc.deliverers.options import MaildirOptions
 from mailsvc.deliverers.pathnames import PathTemplate
-from mailsvc.deliverers.stable import make_directories, sync_directory, sync_files
+from mailsvc.deliverers.stable import make_directories, obstacle, sync_directory, sync_files
 from mailsvc.errors import DeliveryFailed, SpoolError, TransientFailure
+from mailsvc.events import Alert
 from mailsvc.interfaces import IContent, IDeliverer, IDelivererContext
 from mailsvc.message import Delivery
 from mailsvc.trace import return_path
@@ -55,8 +56,13 @@ class Maildir:
 
     def __init__(self, options: MaildirOptions, context: IDelivererContext) -> None:
         self._context = context
+        template = PathTemplate(options.path, context.hostname)
+        fault = obstacle(template.root)
+        if fault:
+            # It may be there by the time that mail comes; until then the mail waits.
+            context.emit(Alert(f"destination {context.name}: {fault}"))
         self._files = MaildirFiles(
-            PathTemplate(options.path, context.hostname),
+            template,
             context.hostname,
             crlf=options.line_ending == "crlf",
             delivered_to=options.delivered_to,

@@ -97,6 +97,12 @@ class PathTemplate:
         if not self._parts[0].startswith("/"):
             self._parts[0] = os.path.join(os.getcwd(), self._parts[0])
 
+    @property
+    def root(self) -> str:
+        """Return the directory that all paths are in, or are."""
+        literal = self._parts[0]
+        return literal if len(self._parts) == 1 else os.path.dirname(literal)
+
     def path(self, recipient: Recipient) -> str:
         """Return the path for one recipient."""
         parts = self._parts

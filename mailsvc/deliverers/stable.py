@@ -73,3 +73,21 @@ def sync_files(descriptors: Sequence[int]) -> None:
         os.fstat(descriptor).st_dev: descriptor for descriptor in descriptors
     }.values():
         _syncfs(descriptor)
+
+
+def obstacle(path: str) -> str:
+    """Return what keeps a directory from being made or written to; empty: nothing is seen."""
+    if "\0" in path:
+        return "no path has a NUL in it"
+    directory = os.path.abspath(path)
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        fault = "is not a directory"
+    elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        fault = "cannot be written to"
+    else:
+        return ""
+    if directory == os.path.abspath(path):
+        return f"{path} {fault}"
+    return f"{path} cannot be made: {directory} {fault}"

@@ -79,6 +79,17 @@ class MaildirTests(SynchronousTestCase):
         with open(f"{self.directory}/{folder}/{name}", "rb") as file:
             return file.read()
 
+    def test_a_place_that_cannot_be_written_to(self) -> None:
+        """It is said when the deliverer is made; the mail waits, as with any fault of the disk."""
+        for path in ("/dev/null/mail", "/dev/null/{user}/mail"):
+            context = FakeContext()
+            Maildir(MaildirOptions(path=path), context)
+            [event] = context.events
+            self.assertIn("/dev/null is not a directory", event.text())
+        context = FakeContext()
+        Maildir(MaildirOptions(path=self.mktemp()), context)
+        self.assertEqual(context.events, [])
+
     def test_one_file_with_line_feeds(self) -> None:
         """Requirement 19: Return-Path comes first at final delivery."""
         self.deliver(self.deliverer(), make_delivery())

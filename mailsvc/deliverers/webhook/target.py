@@ -54,7 +54,7 @@ def target(url: str) -> Target:
             "url: user and password do not belong here: use username and password_file"
         )
     if parts.fragment:
-        raise ConfigError("url: a fragment (#…) is not sent; leave it out")
+        raise ConfigError("url: a fragment (#...) is not sent; leave it out")
     if port == 0:
         raise ConfigError("url: there is no port 0")
     host = _host(parts.hostname or "")
