@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -141,6 +142,9 @@ class OfflineSpool:
             transaction.flush()
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            # What was done before it stands: each batch is a transaction of its own.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
             raise SpoolError(f"the spool {self._layout.directory}: {error}") from error
         return result
 

@@ -312,3 +312,6 @@ class OfflineTests(SpoolTestCase):
         offline._rows.execute("DROP TABLE deliveries")
         with self.assertRaises(SpoolError):
             offline.drop([])
+        # Nothing is left half done, and the next change finds no transaction open.
+        offline.pause("app", "by hand")
+        self.assertTrue(offline.resume("app"))
