@@ -30,6 +30,7 @@ base_url = "https://mail.example.com/x"
 
 def fetch(server: Server, url: str, *arguments: str) -> tuple[int, str, bytes]:
     """Return status, header and body of what curl gets from the server for a link."""
+    server.wait_for(SERVED.pattern)
     port = next(found[1] for line in server.lines if (found := SERVED.search(line)))
     path = url.removeprefix("https://mail.example.com")
     done = subprocess.run(
