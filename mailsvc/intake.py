@@ -25,6 +25,7 @@ from mailsvc.smtp.questions import (
     AuthenticationAsked,
     Challenge,
     ContentReceived,
+    Declined,
     RecipientAsked,
     SenderAsked,
     VerifyAsked,
@@ -265,6 +266,13 @@ class Conversation:
                 CommandRefused(self._peer.host or "local", "DATA", self._envelope.id, reply)
             )
         self._envelope = None
+
+    def declined(self, declined: Declined) -> None:
+        """Log a MAIL or RCPT that the session refused by itself."""
+        argument = declined.argument[:256].decode("utf-8", "replace").strip()
+        reply = declined.reply.decode("ascii", "replace").partition("\r\n")[0]
+        host = self._peer.host or "local"
+        self._intake.emit(CommandRefused(host, declined.verb, argument, reply))
 
     def reset(self) -> None:
         """Forget the transaction."""

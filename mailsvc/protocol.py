@@ -43,6 +43,7 @@ from mailsvc.smtp.questions import (
     ContentEnded,
     ContentReceived,
     ContentStarted,
+    Declined,
     Question,
     RecipientAsked,
     SenderAsked,
@@ -205,6 +206,7 @@ class SMTPProtocol(Protocol):
         }, {
             ContentReceived: conversation.content,
             ContentDropped: lambda dropped: conversation.drop_content(dropped.fault),
+            Declined: lambda declined: conversation.declined(declined),
             TransactionReset: lambda _: conversation.reset(),
             AuthenticationEnded: lambda _: conversation.forget_exchange(),
             TLSAsked: self._start_tls,

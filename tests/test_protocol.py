@@ -74,6 +74,16 @@ class ReceivingTests(SynchronousTestCase):
             *_, line = reception.say(*MAIL, "DATA")
             self.assertTrue(line.startswith(code), line)
 
+    def test_what_the_session_refuses_is_logged(self) -> None:
+        """A message that is refused by its announced size leaves a line, as any other does."""
+        reception = Reception()
+        reception.say("EHLO client.example", "MAIL FROM:<a@example.org> SIZE=9999999999")
+        reception.say("MAIL FROM:<a b@example.org>")
+        size, syntax = reception.logged(CommandRefused)
+        self.assertIn("refused MAIL FROM:<a@example.org>\\x20SIZE=9999999999", size.text())
+        self.assertIn(": 552 5.3.4", size.text())
+        self.assertIn("refused MAIL FROM:<a\\x20b@example.org>", syntax.text())
+
     def test_failure_of_ours(self) -> None:
         """What no code foresaw is logged, answered 421, and ends the connection."""
         reception = Reception()

@@ -13,7 +13,7 @@ from mailsvc.message import Reply
 from mailsvc.smtp import grammar, login, replies, transfer
 from mailsvc.smtp.conversation import Conversation
 from mailsvc.smtp.parameters import read_mail, read_recipient
-from mailsvc.smtp.questions import Answer, RecipientAsked, SenderAsked, VerifyAsked
+from mailsvc.smtp.questions import Answer, Declined, RecipientAsked, SenderAsked, VerifyAsked
 from mailsvc.smtp.states import ORDER, Move
 
 
@@ -100,31 +100,30 @@ def mail(talk: Conversation, argument: bytes) -> None:
     policy = talk.policy
     if policy.auth_required and not talk.authenticated:
         # RFC 4954 section 6.
-        talk.error(replies.AUTH_REQUIRED)
+        _decline(talk, "MAIL", argument, replies.AUTH_REQUIRED)
         return
     if policy.messages and talk.transactions >= policy.messages:
         talk.end(replies.TOO_MANY_MESSAGES)
         return
-    text = _text(talk, argument)
-    if text is None:
-        return
-    start = _path_start(text, "FROM:")
-    if start < 0:
-        talk.error(replies.MAIL_SYNTAX)
+    text = _text(argument)
+    start = -1 if text is None else _path_start(text, "FROM:")
+    if text is None or start < 0:
+        fault = replies.NOT_UTF8 if text is None else replies.MAIL_SYNTAX
+        _decline(talk, "MAIL", argument, fault)
         return
     path = grammar.parse_path(text, start)
     if path is None:
-        talk.error(replies.BAD_SENDER)
+        _decline(talk, "MAIL", argument, replies.BAD_SENDER)
         return
     found = read_mail(text[path.end :], policy, secure=talk.secure)
     if isinstance(found, bytes):
-        talk.error(found)
+        _decline(talk, "MAIL", argument, found)
         return
     if not found.smtputf8 and not text.isascii():
-        talk.error(replies.NEEDS_SMTPUTF8)
+        _decline(talk, "MAIL", argument, replies.NEEDS_SMTPUTF8)
         return
     if found.size is not None and found.size > policy.message_size:
-        talk.send(replies.DECLARED_TOO_LARGE)
+        _decline(talk, "MAIL", argument, replies.DECLARED_TOO_LARGE, bad=False)
         return
     talk.utf8 = found.smtputf8
     talk.body = found.body
@@ -156,28 +155,27 @@ def _sender_answered(talk: Conversation, answer: Answer) -> None:
 
 def rcpt(talk: Conversation, argument: bytes) -> None:
     """RCPT, RFC 5321 section 4.1.1.3."""
-    text = _text(talk, argument)
-    if text is None:
-        return
-    start = _path_start(text, "TO:")
-    if start < 0:
-        talk.error(replies.RCPT_SYNTAX)
+    text = _text(argument)
+    start = -1 if text is None else _path_start(text, "TO:")
+    if text is None or start < 0:
+        fault = replies.NOT_UTF8 if text is None else replies.RCPT_SYNTAX
+        _decline(talk, "RCPT", argument, fault)
         return
     path = grammar.parse_path(text, start) or grammar.parse_postmaster(text, start)
     if path is None or path.address is None:
-        talk.error(replies.BAD_RECIPIENT)
+        _decline(talk, "RCPT", argument, replies.BAD_RECIPIENT)
         return
     found = read_recipient(text[path.end :], talk.policy)
     if isinstance(found, bytes):
-        talk.error(found)
+        _decline(talk, "RCPT", argument, found)
     elif not talk.utf8 and not text.isascii():
-        talk.error(replies.NEEDS_SMTPUTF8)
+        _decline(talk, "RCPT", argument, replies.NEEDS_SMTPUTF8)
     elif path.routed:
         # Following it would be relaying; ignoring it would deliver elsewhere than was asked.
-        talk.send(replies.SOURCE_ROUTE)
+        _decline(talk, "RCPT", argument, replies.SOURCE_ROUTE, bad=False)
     elif talk.recipients >= talk.policy.recipients:
         # RFC 5321 section 4.5.3.1.10.
-        talk.send(replies.TOO_MANY_RECIPIENTS)
+        _decline(talk, "RCPT", argument, replies.TOO_MANY_RECIPIENTS, bad=False)
     else:
         question = RecipientAsked(path.address, found.notify, found.orcpt)
         talk.ask(question, _recipient_answered)
@@ -194,13 +192,23 @@ def _recipient_answered(talk: Conversation, answer: Answer) -> None:
     talk.move(Move.RECIPIENT_ACCEPTED)
 
 
-def _text(talk: Conversation, argument: bytes) -> str | None:
-    """Decode an argument, or answer that it is not UTF-8 (RFC 6531 section 3.3)."""
+def _text(argument: bytes) -> str | None:
+    """Decode an argument; None: it is not UTF-8 (RFC 6531 section 3.3)."""
     try:
         return argument.decode("utf-8")
     except UnicodeDecodeError:
-        talk.error(replies.NOT_UTF8)
         return None
+
+
+def _decline(
+    talk: Conversation, verb: str, argument: bytes, reply: bytes, *, bad: bool = True
+) -> None:
+    """Refuse a MAIL or RCPT, and tell the owner; ``bad`` ones count as errors."""
+    talk.tell(Declined(verb, argument, reply))
+    if bad:
+        talk.error(reply)
+    else:
+        talk.send(reply)
 
 
 def _path_start(text: str, keyword: str) -> int:
@@ -246,8 +254,9 @@ def _may_verify(talk: Conversation) -> bool:
 
 def vrfy(talk: Conversation, argument: bytes) -> None:
     """VRFY, RFC 5321 sections 3.5 and 7.3: the same reply for every name, unless allowed."""
-    text = _text(talk, argument)
+    text = _text(argument)
     if text is None:
+        talk.error(replies.NOT_UTF8)
         return
     # RFC 6531 section 3.7.4.2: the reply may hold UTF-8 only then.
     name, _, word = text.rpartition(" ")

@@ -119,6 +119,19 @@ class ContentDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """The session itself refused a MAIL or RCPT, which is no message that was seen.  No answer.
+
+    :ivar argument: what stood behind the verb, as it came.
+    :ivar reply: encoded.
+    """
+
+    verb: str
+    argument: bytes
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TransactionReset:
     """The transaction is over without content: forget sender and recipients.  No answer."""
 
@@ -161,6 +174,7 @@ Question = (
     | ContentReceived
     | ContentEnded
     | ContentDropped
+    | Declined
     | TransactionReset
     | TLSAsked
     | CloseAsked

@@ -16,6 +16,7 @@ from mailsvc.smtp.questions import (
     ContentEnded,
     ContentReceived,
     ContentStarted,
+    Declined,
     Question,
     RecipientAsked,
     SenderAsked,
@@ -56,6 +57,8 @@ class Owner:
         self.session = Session(policy or Policy("mx.example.com"), secure=secure)
         self.script = script or Script()
         self.told: list[str] = []
+        #: What the session refused by itself: verb, argument and reply.
+        self.declined: list[tuple[str, bytes, bytes]] = []
         self.contents: list[bytes] = []
         self.output = b""
         self.closed = False
@@ -71,6 +74,7 @@ class Owner:
             ContentReceived: self._received,
             ContentEnded: self._ended,
             ContentDropped: self._dropped,
+            Declined: self._declined,
             TransactionReset: lambda question: self.told.append("reset"),
             TLSAsked: self._tls,
             CloseAsked: self._close,
@@ -165,6 +169,10 @@ class Owner:
         assert self._content is not None
         self._content = None
         self.told.append("content dropped")
+
+    def _declined(self, question: Question) -> None:
+        assert isinstance(question, Declined)
+        self.declined.append((question.verb, question.argument, question.reply))
 
     def _tls(self, question: Question) -> None:
         self.tls = True

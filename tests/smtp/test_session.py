@@ -198,6 +198,31 @@ class OwnerTests(SynchronousTestCase):
             session.answer(None)
         self.assertEqual(session.next(), ContentDropped(replies.TOO_LARGE))
 
+    def test_what_the_session_refuses_by_itself_is_told(self) -> None:
+        """So that it is logged: nobody else sees it."""
+        owner = Owner(Policy("mx.example.com", message_size=100, recipients=1))
+        owner.say("EHLO client.example\r\n")
+        for line in (
+            "MAIL FROM:<a b@example.org>",
+            "MAIL TO:<a@example.org>",
+            "MAIL FROM:<a@example.org> SIZE=101",
+            "MAIL FROM:<a@example.org> SIZE=x",
+            "MAIL FROM:<\u00e4@example.org>",
+            "MAIL FROM:<a@example.org>",
+            "RCPT TO:<..@example.com>",
+            "RCPT TO:b@example.com>",
+            "RCPT TO:<@relay.example:b@example.com>",
+            "RCPT TO:<b@example.com> NOTIFY=NEVER",
+            "RCPT TO:<\u00e4@example.com>",
+            "RCPT TO:<b@example.com>",
+            "RCPT TO:<c@example.com>",
+        ):
+            owner.declined.clear()
+            reply = owner.say(f"{line}\r\n")
+            verb, _, argument = line.partition(" ")
+            told = [] if reply[0] == "2" else [(verb, argument.encode(), reply.encode())]
+            self.assertEqual(owner.declined, told, line)
+
     def test_the_lowest_limit_counts_and_ends_with_the_transaction(self) -> None:
         """Requirement 12."""
         owner = Owner()
