@@ -77,6 +77,9 @@ def retry(arguments: Namespace, screen: Screen) -> int:
             queue.hasten(destinations)
             if arguments.wait and queue.running:
                 status = max(status, follow(queue, screen, destinations, count))
+            elif arguments.wait:
+                # Nothing gets through until a server runs.
+                status = PROBLEM
     screen.value({"retried": count, "missing": missing})
     for each in missing:
         screen.complain(f"{printable(each)}: nothing waits or is dead under this id")

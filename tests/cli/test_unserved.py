@@ -71,6 +71,8 @@ class UnservedTests(TestCase):
 
     async def test_retry(self) -> None:
         ids = await self.fill()
+        # Who waits wants to know that nothing got through.
+        self.assertEqual(self.run_command("retry", "--all", "--wait").status, 1)
         printed = self.run_command("retry", "--all")
         self.assertEqual((printed.status, printed.err), (0, ""))
         self.assertIn("3 deliveries are due now", printed.out)
