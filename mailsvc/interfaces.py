@@ -164,6 +164,17 @@ class IDeliverer(Interface):
         """
 
 
+class IClosing(Interface):
+    """What a deliverer may provide beside :class:`IDeliverer`: it keeps something open."""
+
+    def close() -> Awaitable[None]:
+        """Give up what is kept for later attempts, such as connections.
+
+        Called once, when a reload has put other deliverers in place.  Attempts that are under way
+        go on.
+        """
+
+
 class IDelivererContext(Interface):
     """What mailsvc lends to a deliverer: given to ``IDelivererFactory.make``."""
 

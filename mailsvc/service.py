@@ -27,6 +27,7 @@ from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
 from mailsvc.events import Alert, Broke, Notice, StartFailed
 from mailsvc.intake import Intake
+from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
 from mailsvc.rules import Rules
 from mailsvc.serving import Serving
@@ -280,7 +281,7 @@ class MailService(MultiService):
                 bound.port.stopListening()
             raise
         fresh = {each.listener.endpoint: each for each in new}
-        before = self.composition.settings
+        replaced = self.composition
         self.composition = composition
         self.admission.change(composition.admission, composition.settings.limits.exempt.cover)
         self.spool.change_limits(spool_limits(composition.settings))
@@ -298,8 +299,21 @@ class MailService(MultiService):
         for bound in old.values():
             bound.port.stopListening()
         serve()
-        for key in self.machine.follow(before, composition.settings):
+        self._close(replaced)
+        for key in self.machine.follow(replaced.settings, composition.settings):
             self.machine.emit(Alert(f"{key} changes only with a restart"))
+
+    def _close(self, replaced: Composition) -> None:
+        """Let the deliverers of a composition that is replaced give up what they keep open."""
+        for each in replaced.destinations.values():
+            if IClosing.providedBy(each.deliverer):
+                Deferred.fromCoroutine(self._closed(IClosing(each.deliverer)))
+
+    async def _closed(self, deliverer: IClosing) -> None:
+        try:
+            await deliverer.close()
+        except Exception:
+            self.machine.emit(Broke("closing a deliverer", Failure().getTraceback()))
 
 
 def spool_limits(settings: Settings) -> SpoolLimits:

@@ -28,11 +28,20 @@ class Receiver:
     def __init__(self, answer: Callable[[Request], int] = lambda request: 204) -> None:
         self.answer = answer
         self._requests: list[Request] = []
+        self._open = 0
         self._news = threading.Condition()
         receiver = self
 
         class Inbound(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                receiver._count(1)
+
+            def finish(self) -> None:
+                receiver._count(-1)
+                super().finish()
 
             def do_POST(self) -> None:
                 request = Request(
@@ -74,6 +83,26 @@ class Receiver:
         with self._news:
             self._requests.append(request)
             self._news.notify_all()
+
+    def _count(self, change: int) -> None:
+        with self._news:
+            self._open += change
+            self._news.notify_all()
+
+    @property
+    def open(self) -> int:
+        """Return how many connections there are."""
+        with self._news:
+            return self._open
+
+    def wait_for_open(self, count: int) -> None:
+        """Return once there are ``count`` connections.
+
+        :raises Timeout: there are not, by the deadline.
+        """
+        with self._news:
+            if not self._news.wait_for(lambda: self._open == count, DEADLINE):
+                raise Timeout(f"{self._open} connections are open, not {count}")
 
     @property
     def requests(self) -> list[Request]:

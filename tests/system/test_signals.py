@@ -64,6 +64,20 @@ class ReloadTests(SystemTestCase):
         open_one.sendmail(SENDER, RECIPIENT, mails.simple())
         self.in_maildir(1)
 
+    def test_connections_to_a_webhook_are_not_left_open(self) -> None:
+        receiver = Receiver()
+        self.addCleanup(receiver.close)
+        text = configurations.webhook(self.directory, receiver.url)
+        server = self.configured(text)
+        self.client(server).sendmail(SENDER, RECIPIENT, mails.simple())
+        receiver.wait(1)
+        server.wait_for("delivered")
+        self.assertEqual(receiver.open, 1)
+        self.reload(server, text, r"\breloaded\b")
+        receiver.wait_for_open(0)
+        self.client(server).sendmail(SENDER, RECIPIENT, mails.simple())
+        receiver.wait(2)
+
     def test_what_needs_a_restart_is_said(self) -> None:
         server = self.configured(configurations.maildir(self.directory))
         changed = configurations.maildir(self.directory, limits='parse_memory = "64 MiB"')

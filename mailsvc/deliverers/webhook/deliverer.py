@@ -24,7 +24,7 @@ from mailsvc.deliverers.webhook.transport import Transport
 from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert
-from mailsvc.interfaces import IContent, IDeliverer, IDelivererContext
+from mailsvc.interfaces import IClosing, IContent, IDeliverer, IDelivererContext
 from mailsvc.links import Links
 from mailsvc.message import Delivery
 from mailsvc.parsed import Attachment, ParsedMail
@@ -106,7 +106,7 @@ def _noted_link(links: Links, made: list[str], message_id: str, attachment: Atta
     return url
 
 
-@implementer(IDeliverer)
+@implementer(IDeliverer, IClosing)
 class Webhook:
     """Posts each mail to a URL (requirements 47 to 52).
 
@@ -157,7 +157,7 @@ class Webhook:
         self._answers(answer, self._requests.now())
 
     async def close(self) -> None:
-        """Close the connections that are kept for later."""
+        """Close the connections that are kept for later; see :class:`IClosing`."""
         if self._client is not None:
             await self._client.close()
 
