@@ -82,12 +82,15 @@ def obstacle(path: str) -> str:
     directory = os.path.abspath(path)
     while not os.path.lexists(directory):
         directory = os.path.dirname(directory)
+    there = directory == os.path.abspath(path)
+    # What another directory is only made in need not be read.
+    wanted = os.W_OK | os.X_OK | (os.R_OK if there else 0)
     if not os.path.isdir(directory):
         fault = "is not a directory"
-    elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+    elif not os.access(directory, wanted):
         fault = "cannot be written to"
     else:
         return ""
-    if directory == os.path.abspath(path):
+    if there:
         return f"{path} {fault}"
     return f"{path} cannot be made: {directory} {fault}"

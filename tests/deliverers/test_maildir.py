@@ -90,6 +90,15 @@ class MaildirTests(SynchronousTestCase):
         Maildir(MaildirOptions(path=self.mktemp()), context)
         self.assertEqual(context.events, [])
 
+    def test_a_directory_is_made_where_nothing_can_be_read(self) -> None:
+        """To make one in it, a directory has to be writable; to be used, readable as well."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        # Asked in place of the system, as root may do everything.
+        self.patch(os, "access", lambda path, mode: not mode & os.R_OK)
+        self.assertEqual(stable.obstacle(os.path.join(directory, "new")), "")
+        self.assertEqual(stable.obstacle(directory), f"{directory} cannot be written to")
+
     def test_one_file_with_line_feeds(self) -> None:
         """Requirement 19: Return-Path comes first at final delivery."""
         self.deliver(self.deliverer(), make_delivery())
