@@ -4,7 +4,7 @@
 between the session and its conversation with the intake.  It knows no SMTP beyond that.
 
 Flow control: while an answer is awaited, input is held up to a mark and then the transport is
-paused; while the peer does not read, nothing more is taken from it (requirement 42).
+paused; while the peer does not read, nothing more is taken from it (:mod:`mailsvc.flow`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.certificates import channel_bindings
-from mailsvc.deadline import Deadline
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
+from mailsvc.flow import Flow
 from mailsvc.intake import Conversation, Greeting
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
@@ -51,10 +51,8 @@ from mailsvc.smtp.questions import (
     TransactionReset,
     VerifyAsked,
 )
-from mailsvc.smtp.session import Phase, Session
-
-#: Octets held while an answer is awaited, before the transport is paused.
-_HELD = 65_536
+from mailsvc.smtp.session import Session
+from mailsvc.timing import Timing
 
 TIMEOUT = Reply(421, "Timeout, closing connection", "4.4.2")
 BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
@@ -92,17 +90,11 @@ class SMTPProtocol(Protocol):
         self._conversation = Conversation(rules.intake, self._peer)
         self._waiting = False
         self._advancing = False
-        self._held = 0
-        self._paused = False
-        self._full = False
         self._ended = False
         self._closing = False
         self._stopping = False
         self._commands = 0
-        self._deadline = Deadline(rules.clock, self._expire)
-        self._content_deadline = 0.0
-        self._phase = Phase.CLOSED
-        self._timed = -1
+        self._timing = Timing(rules.timers, rules.clock, self._expire)
         self._answers, self._actions = self._tables()
 
     # The transport's events.
@@ -112,9 +104,10 @@ class SMTPProtocol(Protocol):
         transport: Any = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
+        self._flow = Flow(transport)
         transport.registerProducer(self, True)
         if self._shaking:
-            self._deadline.set(self._now() + self._rules.timers.handshake)
+            self._timing.handshake()
         else:
             self._begin()
 
@@ -144,9 +137,7 @@ class SMTPProtocol(Protocol):
             return
         self._session.receive(data)
         if self._waiting:
-            self._held += len(data)
-            if self._held > _HELD:
-                self._pause()
+            self._flow.hold(len(data))
         else:
             self._proceed()
 
@@ -162,7 +153,7 @@ class SMTPProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything that was not complete."""
         self._closing = True
-        self._deadline.clear()
+        self._timing.clear()
         self._conversation.close()
         self._gone(self)
 
@@ -170,14 +161,13 @@ class SMTPProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The peer does not read its replies: take nothing more from it."""
-        self._full = True
-        self._pause()
-        self._deadline.set(self._now() + self._rules.timers.write)
+        self._flow.fill()
+        self._timing.reading()
 
     def resumeProducing(self) -> None:
         """The peer has read its replies."""
-        self._full = False
-        self._timed = -1
+        self._flow.full = False
+        self._timing.read()
         self._proceed()
 
     def stopProducing(self) -> None:
@@ -247,7 +237,7 @@ class SMTPProtocol(Protocol):
 
     def _proceed(self) -> None:
         """Answer questions until input or an answer is awaited, then write all the replies."""
-        if self._advancing or self._waiting or self._full or self._shaking:
+        if self._advancing or self._waiting or self._flow.full or self._shaking:
             return
         self._advancing = True
         session = self._session
@@ -284,9 +274,8 @@ class SMTPProtocol(Protocol):
         if self._too_fast():
             self._end(TOO_FAST)
             return
-        self._held = 0
-        self._set_timer()
-        self._unpause()
+        self._timing.listening(self._session, busy=self._conversation.busy)
+        self._flow.release()
         if self._ended:
             self._close(None)
 
@@ -327,7 +316,7 @@ class SMTPProtocol(Protocol):
         limit = self._conversation.limit
         if limit is not None:
             session.limit(limit)
-        self._content_deadline = self._now() + self._rules.timers.content
+        self._timing.content_started()
         return self._conversation.start_content(
             Greeting(session.helo, protocol, version, cipher), stuffed=asked.stuffed
         )
@@ -341,7 +330,7 @@ class SMTPProtocol(Protocol):
         self._conversation = Conversation(self._rules.intake, self._peer)
         self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)
-        self._deadline.set(self._now() + self._rules.timers.handshake)
+        self._timing.handshake()
         transport.startTLS(self._rules.tls)
 
     def _flush(self) -> None:
@@ -378,12 +367,9 @@ class SMTPProtocol(Protocol):
         self._closing = True
         transport: Any = self.transport
         transport.unregisterProducer()
-        self._deadline.set(self._now() + self._rules.timers.write)
+        self._timing.reading()
         transport.loseConnection()
-        if self._paused:
-            # A paused transport does not notice that its peer has gone.
-            self._paused = False
-            transport.resumeProducing()
+        self._flow.end()
 
     def abort(self) -> None:
         """End the connection now."""
@@ -391,50 +377,11 @@ class SMTPProtocol(Protocol):
         transport: Any = self.transport
         transport.abortConnection()
 
-    # Flow control.
-
-    def _pause(self) -> None:
-        if not self._paused and not self._closing:
-            self._paused = True
-            transport: Any = self.transport
-            transport.pauseProducing()
-
-    def _unpause(self) -> None:
-        if self._paused and not self._full:
-            self._paused = False
-            transport: Any = self.transport
-            transport.resumeProducing()
-
-    # Timers.
-
-    def _now(self) -> float:
-        return self._rules.clock.seconds()
-
-    def _set_timer(self) -> None:
-        """Set the deadline for what the session waits for.
-
-        Octets alone do not put it off: a command, or a response of AUTH, has to be complete.
-        """
-        timers = self._rules.timers
-        session = self._session
-        phase = session.phase
-        if phase is Phase.CONTENT:
-            if self._phase is not Phase.CONTENT and not self._conversation.busy:
-                # A refused chunk of BDAT, which is read all the same, has its time, too.
-                self._content_deadline = self._now() + timers.content
-            self._deadline.set(min(self._now() + timers.idle, self._content_deadline))
-        elif phase is not self._phase or session.commands != self._timed:
-            seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command
-            self._deadline.set(self._now() + seconds)
-        self._phase = phase
-        self._timed = session.commands
-
     def _expire(self) -> None:
-        if self._closing or self._shaking or self._full:
+        if self._closing or self._shaking or self._flow.full:
             self.abort()
         elif self._waiting:
-            # The answer that is awaited is ours, so the peer is not to blame.
-            self._deadline.set(self._now() + self._rules.timers.command)
+            self._timing.answering()
         else:
             self._session.shut(TIMEOUT)
             self._proceed()

@@ -53,9 +53,11 @@ FLOORS: dict[int, frozenset[str]] = {
         {
             "mailsvc.attachments",
             "mailsvc.deadline",
+            "mailsvc.flow",
             "mailsvc.listener",
             "mailsvc.protocol",
             "mailsvc.rules",
+            "mailsvc.timing",
             "mailsvc.web",
         }
     ),

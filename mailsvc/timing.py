@@ -1,0 +1,74 @@
+"""How long a peer may take: the one deadline of a connection, by what its session waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from mailsvc.deadline import Deadline
+from mailsvc.rules import Timers
+from mailsvc.smtp.session import Phase, Session
+
+
+class Timing:
+    """The deadline of one connection (requirement 41).
+
+    :param expired: called when what was waited for did not come in time.
+    """
+
+    def __init__(self, timers: Timers, clock: IReactorTime, expired: Callable[[], None]) -> None:
+        self._timers = timers
+        self._clock = clock
+        self._deadline = Deadline(clock, expired)
+        self._content_deadline = 0.0
+        self._phase = Phase.CLOSED
+        self._timed = -1
+
+    def handshake(self) -> None:
+        """Wait for the TLS handshake."""
+        self._set(self._timers.handshake)
+
+    def reading(self) -> None:
+        """Wait for the peer to read what it was told."""
+        self._set(self._timers.write)
+
+    def read(self) -> None:
+        """Note that the peer has read: what is listened for next has its time from then."""
+        self._timed = -1
+
+    def answering(self) -> None:
+        """Look again later: the answer that is awaited is ours, so the peer is not to blame."""
+        self._set(self._timers.command)
+
+    def content_started(self) -> None:
+        """Give the whole content of a message its time, from now."""
+        self._content_deadline = self._clock.seconds() + self._timers.content
+
+    def listening(self, session: Session, *, busy: bool) -> None:
+        """Wait for what the session waits for.
+
+        Octets alone do not put the deadline off: a command, or a response of AUTH, has to be
+        complete.
+
+        :param busy: a message is under way, so its content has its time already.
+        """
+        timers = self._timers
+        phase = session.phase
+        if phase is Phase.CONTENT:
+            if self._phase is not Phase.CONTENT and not busy:
+                # A refused chunk of BDAT, which is read all the same, has its time, too.
+                self.content_started()
+            idle = self._clock.seconds() + timers.idle
+            self._deadline.set(min(idle, self._content_deadline))
+        elif phase is not self._phase or session.commands != self._timed:
+            self._set(timers.auth if phase is Phase.AUTHENTICATION else timers.command)
+        self._phase = phase
+        self._timed = session.commands
+
+    def clear(self) -> None:
+        """Wait for nothing more."""
+        self._deadline.clear()
+
+    def _set(self, seconds: float) -> None:
+        self._deadline.set(self._clock.seconds() + seconds)
