@@ -274,7 +274,9 @@ class SMTPProtocol(Protocol):
         if self._too_fast():
             self._end(TOO_FAST)
             return
-        self._timing.listening(self._session, busy=self._conversation.busy)
+        if not self._flow.full:
+            # Else it is the peer that is waited for, and how long pauseProducing said.
+            self._timing.listening(self._session, busy=self._conversation.busy)
         self._flow.release()
         if self._ended:
             self._close(None)

@@ -104,6 +104,7 @@ class Reception:
         users: dict[str, str] | None = None,
         greeting_delay: float = 0,
         own_senders: bool = False,
+        transport: StringTransport | None = None,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
@@ -147,7 +148,7 @@ class Reception:
             greeting_delay=greeting_delay,
         )
         self.gone = 0
-        self.transport = StringTransport()
+        self.transport = transport or StringTransport()
         self.protocol = SMTPProtocol(self.rules, host, implicit=False, gone=self._gone)
         self.protocol.transport = self.transport
         self.protocol.connected = 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -234,6 +237,39 @@ class FlowTests(SynchronousTestCase):
         producer.pauseProducing()
         reception.clock.advance(61)
         self.assertTrue(reception.transport.disconnected or reception.transport.disconnecting)
+
+
+class _Narrow(StringTransport):
+    """Has room for nothing: each write tells the producer to wait, as a full socket does."""
+
+    def write(self, data: bytes) -> None:
+        transport: Any = super()
+        transport.write(data)
+        if self.producer is not None:
+            self.producer.pauseProducing()
+
+
+class NarrowTests(SynchronousTestCase):
+    """Requirement 42: unread replies are bounded, and so is the time that they wait."""
+
+    def test_pause_within_a_write(self) -> None:
+        """The time to read a reply is not that of a command, though the peer may say more."""
+        reception = Reception(timers=Timers(write=60, command=300), transport=_Narrow())
+        self.assertEqual([line[:3] for line in reception.read()], ["220"])
+        self.assertEqual(reception.transport.producerState, "paused")
+        reception.clock.advance(61)
+        self.assertTrue(reception.transport.disconnected)
+
+    def test_read_after_all(self) -> None:
+        """Who reads in time has the whole time of a command again."""
+        reception = Reception(timers=Timers(write=60, command=300), transport=_Narrow())
+        producer = reception.transport.producer
+        assert producer is not None
+        reception.clock.advance(59)
+        producer.resumeProducing()
+        reception.clock.advance(299)
+        self.assertFalse(reception.transport.disconnecting)
+        self.assertEqual(reception.codes("NOOP"), ["220", "250"])
 
 
 class TimerTests(SynchronousTestCase):
