@@ -82,6 +82,9 @@ def _try_line(listening: Sequence[Listening], recipient: str | None) -> Iterator
         address = each.address
         if each.listener.role == "mx" and isinstance(address, (IPv4Address, IPv6Address)):
             host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+            if each.listener.proxy.cover(host):
+                # From this machine it wants a PROXY header first.
+                continue
             scheme = "smtps" if each.listener.tls == "implicit" else "smtp"
             yield (
                 "try: printf 'Subject: hello\\n\\nIt works.\\n' | curl --crlf -T -"

@@ -76,9 +76,6 @@ _NOT_YET = "is not available in this version of mailsvc"
 
 def unavailable(settings: Settings) -> Iterator[_Fault]:
     """Yield the keys that are understood but that nothing follows yet, where they are set."""
-    for index, listener in enumerate(settings.listeners):
-        if listener.proxy:
-            yield f"listener.{index}", "proxy", _NOT_YET
     for index, route in enumerate(settings.routes):
         if route.mode == "sync":
             yield f"route.{index}", "mode", f'"sync" {_NOT_YET}'

@@ -101,6 +101,19 @@ class CommandRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderRefused(Event):
+    """A proxy's connection was closed for its PROXY header; nothing was answered."""
+
+    level: ClassVar[str] = "warn"
+    proxy: str
+    reason: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return f"closed proxy={shown(self.proxy)}: its PROXY header {printable(self.reason, 200)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered(Event):
     """A destination answers for the message now."""
 

@@ -19,7 +19,9 @@ from mailsvc.events import CommandRefused, Emit
 from mailsvc.message import Reply
 from mailsvc.penalties import Counters, network
 from mailsvc.protocol import SMTPProtocol
+from mailsvc.proxied import ProxiedProtocol
 from mailsvc.rules import Rules
+from mailsvc.units import Networks
 
 TOO_MANY = Reply(421, "Too many connections, try again later", "4.7.0")
 TOO_OFTEN = Reply(421, "Too many connections from your address, try again later", "4.7.0")
@@ -146,17 +148,42 @@ class SMTPFactory(Factory):
         self.implicit = implicit
         self._emit = emit
         self._open: set[SMTPProtocol] = set()
+        self._waiting: set[ProxiedProtocol] = set()
         self._stopped: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return the protocol for a connection from ``addr``."""
         host: str = getattr(addr, "host", None) or ""
+        if not _is_proxy(self.rules.proxies, host):
+            return self._admit(host)
+        # Until the client is known the connection is one of all, and counts for nobody.
+        admission = self.admission
+        refusal = admission.enter("")
+        if refusal is not None:
+            return self._turn_away(host, refusal)
+
+        def gone(waiting: ProxiedProtocol) -> None:
+            admission.leave("")
+            self._waiting.discard(waiting)
+
+        rules = self.rules
+        proxied = ProxiedProtocol(
+            host,
+            rules.clock,
+            rules.timers.handshake,
+            self._emit,
+            build=lambda client: self._admit(host if client is None else client),
+            gone=gone,
+        )
+        self._waiting.add(proxied)
+        return proxied
+
+    def _admit(self, host: str) -> Protocol | None:
+        """Return the protocol for a client, or what turns it away."""
         admission = self.admission
         refusal = admission.enter(host)
         if refusal is not None:
-            self._emit(CommandRefused(host or "local", "connection", "", str(refusal)))
-            # Under implicit TLS there is nobody yet who could read a reply.
-            return None if self.implicit else _TurnedAway(refusal)
+            return self._turn_away(host, refusal)
         rules = self.rules
         if admission.spares(host):
             rules = replace(rules, greeting_delay=0, may_command=None)
@@ -171,10 +198,17 @@ class SMTPFactory(Factory):
             return protocol
         tls = TLSMemoryBIOFactory(rules.tls, False, _Only(protocol), rules.clock)
         tls.noisy = False
-        return tls.buildProtocol(addr)
+        return tls.buildProtocol(None)
+
+    def _turn_away(self, host: str, refusal: Reply) -> Protocol | None:
+        self._emit(CommandRefused(host or "local", "connection", "", str(refusal)))
+        # Under implicit TLS there is nobody yet who could read a reply.
+        return None if self.implicit else _TurnedAway(refusal)
 
     def stop(self) -> Deferred[None]:
         """End all connections; fires when those with a message under way have ended, too."""
+        for waiting in tuple(self._waiting):
+            waiting.stop()
         for protocol in tuple(self._open):
             protocol.stop()
         if not self._open:
@@ -193,6 +227,11 @@ class SMTPFactory(Factory):
         if self._stopped is not None and not self._open:
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
+
+
+def _is_proxy(proxies: Networks, host: str) -> bool:
+    """Say whether a peer is a proxy; one on a Unix socket is where loopback is one."""
+    return any(proxies.cover(each) for each in ((host,) if host else ("127.0.0.1", "::1")))
 
 
 class _Only(Factory):

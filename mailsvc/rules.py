@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from mailsvc.certificates import CertificateStore
 from mailsvc.intake import Intake
 from mailsvc.smtp.policy import Policy
+from mailsvc.units import Networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Timers:
     :ivar command: for a whole command to arrive.
     :ivar idle: between two pieces of content.
     :ivar content: for the whole content of a message.
-    :ivar handshake: for TLS.
+    :ivar handshake: for TLS, and for a PROXY header.
     :ivar auth: for each response of an AUTH exchange.
     :ivar write: to read what it was told, before the connection is aborted.
     """
@@ -39,6 +40,7 @@ class Rules:
 
     :ivar tls: how TLS starts: a context factory for STARTTLS, or None.
     :ivar certificates: knows which client certificates stood the test.
+    :ivar proxies: the peers whose connections begin with a PROXY header.
     :ivar greeting_delay: seconds before the greeting; who talks before it is refused.
     :ivar may_command: told a peer's host and how many commands it sent; False: too many.
     """
@@ -49,5 +51,6 @@ class Rules:
     timers: Timers
     tls: Any = None
     certificates: CertificateStore | None = None
+    proxies: Networks = Networks()
     greeting_delay: float = 0
     may_command: Callable[[str, int], bool] | None = None

@@ -235,6 +235,7 @@ class MailService(MultiService):
             timers=composition.timers,
             tls=None if certificates is None else certificates.options(),
             certificates=certificates,
+            proxies=listener.proxy,
             greeting_delay=listener.greeting_delay,
             may_command=self.admission.may_command,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,6 +13,7 @@ from mailsvc.deliverers.plugins import installed
 from mailsvc.quickstart import quick
 from mailsvc.routing import Router
 from mailsvc.settings import Listener
+from mailsvc.units import Networks
 
 TEXT = """\
 hostname = "mx.example.com"
@@ -50,6 +53,13 @@ class AnnouncementTests(SynchronousTestCase):
         """Where no listener takes mail without more ado."""
         lines = self.lines(Listening(Listener("unix:/run/mail"), UNIXAddress("/run/mail")))
         self.assertFalse([line for line in lines if line.startswith("try:")])
+
+    def test_no_line_to_try_where_a_header_is_demanded(self) -> None:
+        """A listener that wants a PROXY header from this machine is not one to try."""
+        for network, tried in (("127.0.0.0/8", 0), ("10.0.0.0/8", 1)):
+            listener = Listener("tcp:25", proxy=Networks([ip_network(network)]))
+            lines = self.lines(Listening(listener, IPv4Address("TCP", "0.0.0.0", 25)))
+            self.assertEqual(len([line for line in lines if line.startswith("try:")]), tried)
 
     def test_the_line_to_try_is_for_an_address_that_a_route_takes(self) -> None:
         at = Listening(Listener("tcp:25"), IPv4Address("TCP", "127.0.0.1", 25))

@@ -182,7 +182,7 @@ class ListenerReport(Struct, frozen=True):
     :ivar where: ``HOST:PORT``, or the path of a Unix socket.
     :ivar role: ``mx``, ``submission`` or ``lmtp``.
     :ivar tls: ``none``, ``starttls`` or ``implicit``.
-    :ivar proxy: only peers that speak the PROXY protocol may connect.
+    :ivar proxy: the connections of some peers have to begin with a PROXY header.
     """
 
     where: str
