@@ -262,13 +262,18 @@ def compose(settings: Settings, machine: Machine) -> Composition:
         certificates=certificates,
         destinations=destinations,
         timers=_timers(limits),
-        admission=AdmissionLimits(
-            limits.connections,
-            limits.connections_per_address,
-            limits.connection_rate,
-            limits.command_rate,
-        ),
+        admission=admission_limits(limits),
         links=links,
+    )
+
+
+def admission_limits(limits: Limits) -> AdmissionLimits:
+    """Return how much all clients, and each address, may take."""
+    return AdmissionLimits(
+        limits.connections,
+        limits.connections_per_address,
+        limits.connection_rate or None,
+        limits.command_rate or None,
     )
 
 

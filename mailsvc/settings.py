@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from mailsvc.interfaces import IDelivererFactory
 from mailsvc.places import Places
 from mailsvc.routing import Rule
-from mailsvc.units import Duration, Networks, Rate, Share, Size, Words
+from mailsvc.units import Duration, Networks, Rate, RateLimit, Share, Size, Words
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -127,8 +127,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar header_size: octets of the header section.
     :ivar hops: Received fields, beyond which a message is taken to loop.
     :ivar messages: per connection; 0 for no limit.
-    :ivar connection_rate: connections of one address; None for no limit.
-    :ivar command_rate: commands of one address; None for no limit.
+    :ivar connection_rate: connections of one address; 0 for no limit.
+    :ivar command_rate: commands of one address; 0 for no limit.
     :ivar spool: octets of disk that the spool may take.
     :ivar low_water: octets of the disk that stay free.
     :ivar content_memory: octets of content in memory over all connections.
@@ -151,8 +151,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     messages: Count = 0
     connections: Positive = 10_000
     connections_per_address: Positive = 50
-    connection_rate: Rate | None = Rate(5)
-    command_rate: Rate | None = Rate(1000)
+    connection_rate: RateLimit = RateLimit(5)
+    command_rate: RateLimit = RateLimit(1000)
     spool: Size = Size(10 * 2**30)
     low_water: Size = Size(256 * 2**20)
     content_memory: Size = Size(64 * 2**20)

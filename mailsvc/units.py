@@ -97,6 +97,19 @@ def parse_rate(value: object) -> float:
     return number / seconds
 
 
+def parse_rate_limit(value: object) -> float:
+    """Return the events per second that may be: a rate as above, or 0, which means no limit.
+
+    :raises ValueError: it is neither; the message says what is expected.
+    """
+    if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+        return 0.0
+    try:
+        return parse_rate(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; write 0 for no limit") from None
+
+
 def parse_share(value: object) -> float:
     """Return the part of the whole, above 0 and at most 1, that ``"50 %"`` or ``0.5`` means.
 
@@ -173,6 +186,10 @@ class Rate(float):
     """Events per second, written as ``"100/min"``."""
 
 
+class RateLimit(float):
+    """Events per second that may be, written as ``"100/min"``, or as ``0``: no limit."""
+
+
 class Share(float):
     """A part of the whole, above 0 and at most 1, written as ``"50 %"`` or ``0.5``."""
 
@@ -211,6 +228,7 @@ _UNITS: dict[type, Callable[[object], object]] = {
     Size: lambda value: Size(parse_size(value)),
     Duration: lambda value: Duration(parse_duration(value)),
     Rate: lambda value: Rate(parse_rate(value)),
+    RateLimit: lambda value: RateLimit(parse_rate_limit(value)),
     Share: lambda value: Share(parse_share(value)),
     Networks: _networks,
     Words: lambda value: Words(parse_words(value)),

@@ -19,6 +19,7 @@ from mailsvc.units import (
     parse_duration,
     parse_network,
     parse_rate,
+    parse_rate_limit,
     parse_share,
     parse_size,
     parse_words,
@@ -88,6 +89,21 @@ class UnitTests(SynchronousTestCase):
                 "10 x/s": "not a rate",
                 "0/s": "lets nothing through",
                 "a/s": "cannot read",
+            },
+        )
+
+    def test_rate_limits(self) -> None:
+        """The number 0 switches a limit off; nothing else that is no rate does."""
+        self.good(parse_rate_limit, {0: 0.0, "10/s": 10.0, "90/min": 1.5})
+        self.bad(
+            parse_rate_limit,
+            {
+                False: "not a rate",
+                "0": "not a rate",
+                "none": "not a rate",
+                10: "not a rate",
+                -1: "not a rate",
+                "0/s": "write 0 for no limit",
             },
         )
 
