@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from mailsvc.conversion import Fault, convert_table, keys_of
 from mailsvc.destinations import make_destination
@@ -143,26 +143,25 @@ class _Reading:
         )
         if notifications is not None:
             self._dangling("notifications", notifications.deliver, names)
-        if self.problems:
-            raise ConfigError(*(line for _, line in sorted(self.problems)))
-        # With no problem, nothing is missing.
-        assert tls and auth and limits and notifications and http
-        self._doubts(listeners, routes, rules, destinations, notifications, limits, auth)
-        return Settings(
+        # What has a problem of its own is as if it were not there.
+        settings = Settings(
             hostname=hostname,
-            spool=cast(str, spool),
+            spool=spool if isinstance(spool, str) else DEFAULT_SPOOL,
             listeners=tuple(each for _, each in listeners),
-            tls=tls,
-            auth=auth,
-            limits=limits,
+            tls=tls or Tls(),
+            auth=auth or Auth(),
+            limits=limits or Limits(),
             destinations=destinations,
             routes=tuple(each for _, each in routes),
             rules=rules,
-            notifications=notifications,
-            http=http,
-            warnings=tuple(line for _, line in sorted(self.warnings)),
+            notifications=notifications or Notifications(),
+            http=http or Http(),
             places=self.places,
         )
+        if self.problems:
+            raise ConfigError(*(line for _, line in sorted(self.problems)), readable=settings)
+        self._doubts(listeners, routes, settings)
+        return replace(settings, warnings=tuple(line for _, line in sorted(self.warnings)))
 
     def _hostname(self, data: Mapping[str, object]) -> str:
         hostname = data.get("hostname")
@@ -288,13 +287,10 @@ class _Reading:
         self,
         listeners: Sequence[tuple[int, Listener]],
         routes: Sequence[tuple[int, RouteKeys]],
-        rules: Sequence[Rule],
-        destinations: Mapping[str, Destination],
-        notifications: Notifications,
-        limits: Limits,
-        auth: Auth,
+        settings: Settings,
     ) -> None:
         """Note what works but is likely not meant."""
+        auth, limits, rules = settings.auth, settings.limits, settings.rules
         for index, listener in listeners:
             if is_loopback(listener.endpoint) or listener.tls != "none":
                 continue
@@ -317,8 +313,9 @@ class _Reading:
                 f"{pattern} is never reached: {by.route.name}{place} comes first",
             )
         used = {name for rule in rules for name in rule.destinations}
-        for name in destinations:
-            if name not in used and name not in notifications.deliver and name != POSTMASTER:
+        used |= {*settings.notifications.deliver, POSTMASTER}
+        for name in settings.destinations:
+            if name not in used:
                 self.warn(f"destination.{name}", "", "no route delivers there")
 
 

@@ -55,6 +55,7 @@ def check(
     deliverers = _deliverers(settings, reactor)
     problems += deliverers.problems
     warnings = [*settings.warnings, *deliverers.warnings]
+    warnings += [settings.problem(*doubt) for doubt in _not_there_yet(settings)]
     if settings.tls.certificates:
         try:
             store = certificates.load(
@@ -109,13 +110,25 @@ def _users(settings: Settings) -> Iterator[_Fault]:
 
 
 def _sockets(settings: Settings) -> Iterator[_Fault]:
+    for section, directory in _socket_directories(settings):
+        if os.path.lexists(directory) and (fault := obstacle(directory)):
+            yield section, "endpoint", fault
+
+
+def _not_there_yet(settings: Settings) -> Iterator[_Fault]:
+    """A directory for a socket may be there only while the service runs (``RuntimeDirectory=``)."""
+    for section, directory in _socket_directories(settings):
+        if not os.path.lexists(directory):
+            text = f"there is no directory {directory} now; the service does not make it"
+            yield section, "endpoint", text
+
+
+def _socket_directories(settings: Settings) -> Iterator[tuple[str, str]]:
     for index, listener in enumerate(settings.listeners):
         words, keys = endpoint_parts(listener.endpoint)
         if words[0] == "unix":
             path = keys.get("address", words[1] if len(words) > 1 else "")
-            directory = os.path.dirname(os.path.abspath(path))
-            if not os.access(directory, os.W_OK | os.X_OK):
-                yield f"listener.{index}", "endpoint", f"{directory} cannot be written to"
+            yield f"listener.{index}", os.path.dirname(os.path.abspath(path))
 
 
 def _deliverers(settings: Settings, reactor: IReactorTime) -> Findings:
@@ -132,12 +145,16 @@ def _deliverers(settings: Settings, reactor: IReactorTime) -> Findings:
         try:
             make_deliverer(settings, destination, _Lent(settings, name, reactor, emit))
         except ConfigError as error:
-            problems += error.problems
-        except Exception as error:
-            # A kind may need what only a running service can lend.
-            text = f"could not be tried without a server: {type(error).__name__}: {error}"
-            warnings.append(settings.problem(section, "", text))
+            if isinstance(error.__cause__, _NotLent):
+                text = f"could not be tried without a server: {error.__cause__}"
+                warnings.append(settings.problem(section, "", text))
+            else:
+                problems += error.problems
     return Findings(tuple(problems), tuple(warnings))
+
+
+class _NotLent(Exception):
+    """A deliverer wants, while it is made, what only a running service has."""
 
 
 @implementer(IDelivererContext)
@@ -157,8 +174,8 @@ class _Lent:
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[T]:
         """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
-        raise RuntimeError("no threads are lent while a configuration is checked")
+        raise _NotLent("no threads are lent while a configuration is checked")
 
     def parse(self, content: IContent) -> Awaitable[ParsedMail]:
         """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
-        raise RuntimeError("no mail is parsed while a configuration is checked")
+        raise _NotLent("no mail is parsed while a configuration is checked")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,13 +55,28 @@ def make_deliverer(
 ) -> IDeliverer:
     """Return the deliverer of a destination.  Blocking: it may read files.
 
-    :raises mailsvc.errors.ConfigError: its options cannot work; each problem with its place.
+    :raises mailsvc.errors.ConfigError: its options cannot work, or its kind is broken; each problem
+        with its place.
     """
     try:
-        return destination.factory.make(destination.options, context)
+        deliverer = destination.factory.make(destination.options, context)
     except ConfigError as error:
         problems = [_placed(settings, destination, text) for text in error.problems]
         raise ConfigError(*problems) from error
+    except Exception as error:
+        # Whoever wrote the kind needs the line of their own code.
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        what = f"{type(error).__name__}: {error} (at {frame.f_code.co_filename}:{line})"
+        raise ConfigError(_broken(settings, destination, f"failed: {what}")) from error
+    if not IDeliverer.providedBy(deliverer):
+        text = f"made {type(deliverer).__name__}, which does not provide IDeliverer"
+        raise ConfigError(_broken(settings, destination, text))
+    return deliverer
+
+
+def _broken(settings: Settings, destination: Destination, text: str) -> str:
+    kind = destination.factory.kind
+    return settings.problem(f"destination.{destination.name}", "kind", f"the kind {kind} {text}")
 
 
 def _placed(settings: Settings, destination: Destination, text: str) -> str:

@@ -18,11 +18,14 @@ class ConfigError(MailsvcError):
     """The configuration cannot be used.
 
     :ivar problems: one line for each problem, complete with file, line and key where known.
+    :ivar readable: the settings as far as they could be read, or None: only for a look at what
+        else is wrong.
     """
 
-    def __init__(self, *problems: str) -> None:
+    def __init__(self, *problems: str, readable: object = None) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.readable = readable
 
 
 class Refused(MailsvcError):

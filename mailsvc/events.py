@@ -60,9 +60,48 @@ def _path(address: Address | None) -> str:
     return f"<{shown(address)}>" if address is not None else "<>"
 
 
+def _envelope(reverse_path: Address | None, recipients: tuple[Address, ...]) -> str:
+    to = ",".join(_path(address) for address in recipients[:5])
+    more = f" and {len(recipients) - 5} more" if len(recipients) > 5 else ""
+    return f"from={_path(reverse_path)} to={to}{more}"
+
+
+def _client(host: str, user: str | None = None) -> str:
+    return f"client={shown(host)}" + (f" user={shown(user)}" if user is not None else "")
+
+
 @dataclass(frozen=True, slots=True)
 class MessageAccepted(Event):
-    """250 was answered: the message is durable."""
+    """250 was answered: the message is durable.
+
+    :ivar destinations: where it goes, sorted.
+    """
+
+    id: str
+    client: str
+    reverse_path: Address | None
+    recipients: tuple[Address, ...]
+    destinations: tuple[str, ...]
+    size: int
+    seconds: float
+    user: str | None = None
+
+    def text(self) -> str:
+        """Return the line for people."""
+        names = ",".join(shown(name) for name in self.destinations)
+        return (
+            f"accepted {self.id} {_envelope(self.reverse_path, self.recipients)}"
+            f" destination={names} size={self.size} {_client(self.client, self.user)}"
+            f" in {self.seconds:.3f}s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused(Event):
+    """The content of a message was answered with 4xx or 5xx; nothing of it is kept.
+
+    :ivar size: octets that had been taken.
+    """
 
     id: str
     client: str
@@ -70,33 +109,37 @@ class MessageAccepted(Event):
     recipients: tuple[Address, ...]
     size: int
     seconds: float
+    reply: str
     user: str | None = None
 
     def text(self) -> str:
         """Return the line for people."""
-        to = ",".join(_path(address) for address in self.recipients[:5])
-        more = f" and {len(self.recipients) - 5} more" if len(self.recipients) > 5 else ""
-        user = f" user={shown(self.user)}" if self.user is not None else ""
         return (
-            f"accepted {self.id} from={_path(self.reverse_path)} to={to}{more} size={self.size}"
-            f" client={shown(self.client)}{user} in {self.seconds:.3f}s"
+            f"refused {self.id} {_envelope(self.reverse_path, self.recipients)} size={self.size}"
+            f" {_client(self.client, self.user)} in {self.seconds:.3f}s:"
+            f" {printable(self.reply, 200)}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRefused(Event):
-    """A sender, a recipient, a message or a login was answered with 4xx or 5xx."""
+    """A connection, a sender, a recipient or a login was answered with 4xx or 5xx.
+
+    :ivar reverse_path: that of the transaction, empty for the null one; None: there is none.
+    """
 
     client: str
     command: str
     subject: str
     reply: str
+    reverse_path: str | None = None
 
     def text(self) -> str:
         """Return the line for people."""
+        sender = f" from=<{shown(self.reverse_path)}>" if self.reverse_path is not None else ""
         return (
-            f"refused {printable(self.command)} {shown(self.subject)} client={shown(self.client)}:"
-            f" {printable(self.reply, 200)}"
+            f"refused {printable(self.command)} {shown(self.subject)}{sender}"
+            f" {_client(self.client)}: {printable(self.reply, 200)}"
         )
 
 
@@ -119,6 +162,7 @@ class Delivered(Event):
 
     id: str
     destination: str
+    reverse_path: Address | None
     recipient: Address
     attempt: int
     size: int
@@ -126,10 +170,7 @@ class Delivered(Event):
 
     def text(self) -> str:
         """Return the line for people."""
-        return (
-            f"delivered {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
-            f" attempt={self.attempt} size={self.size} in {self.seconds:.3f}s"
-        )
+        return f"delivered {_delivery(self)} in {self.seconds:.3f}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +180,10 @@ class Deferred(Event):
     level: ClassVar[str] = "warn"
     id: str
     destination: str
+    reverse_path: Address | None
     recipient: Address
     attempt: int
+    size: int
     reason: str
     retry_in: float
     seconds: float
@@ -148,8 +191,7 @@ class Deferred(Event):
     def text(self) -> str:
         """Return the line for people."""
         return (
-            f"deferred {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
-            f" attempt={self.attempt} again in {self.retry_in:.0f}s, took {self.seconds:.3f}s:"
+            f"deferred {_delivery(self)} again in {self.retry_in:.0f}s, took {self.seconds:.3f}s:"
             f" {printable(self.reason, 200)}"
         )
 
@@ -161,17 +203,23 @@ class Died(Event):
     level: ClassVar[str] = "error"
     id: str
     destination: str
+    reverse_path: Address | None
     recipient: Address
     attempt: int
+    size: int
     reason: str
     seconds: float
 
     def text(self) -> str:
         """Return the line for people."""
-        return (
-            f"dead {self.id} to={_path(self.recipient)} destination={shown(self.destination)}"
-            f" attempt={self.attempt}, took {self.seconds:.3f}s: {printable(self.reason, 200)}"
-        )
+        return f"dead {_delivery(self)}, took {self.seconds:.3f}s: {printable(self.reason, 200)}"
+
+
+def _delivery(event: Delivered | Deferred | Died) -> str:
+    return (
+        f"{event.id} from={_path(event.reverse_path)} to={_path(event.recipient)}"
+        f" destination={shown(event.destination)} attempt={event.attempt} size={event.size}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from mailsvc.eager import eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
-from mailsvc.events import CommandRefused, Emit, MessageAccepted
+from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
 from mailsvc.interfaces import IIncoming, IRouter, ISender, ISpool
 from mailsvc.message import Address, Client, Envelope, Recipient, Reply
 from mailsvc.realm import Authentication, Login, LoginExchange, Peer
@@ -206,6 +206,7 @@ class Conversation:
             ret=asked.ret,
             envid=asked.envid,
         )
+        self._size = 0
         try:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
@@ -213,7 +214,6 @@ class Conversation:
         incoming.write(received(envelope, intake.hostname))
         self._incoming = incoming
         self._envelope = envelope
-        self._size = 0
         return None
 
     def content(self, piece: ContentReceived) -> Deferred[Any] | None:
@@ -247,7 +247,8 @@ class Conversation:
                 id=envelope.id,
                 client=self._peer.host or "local",
                 reverse_path=envelope.reverse_path,
-                recipients=tuple(r.address for r in envelope.recipients),
+                recipients=envelope.addresses,
+                destinations=tuple(sorted(destinations)),
                 size=self._size,
                 seconds=intake.now() - envelope.received_at,
                 user=envelope.client.user,
@@ -261,18 +262,13 @@ class Conversation:
         if incoming is not None:
             incoming.abort()
         if fault and self._envelope is not None:
-            reply = fault.decode("ascii", "replace").partition("\r\n")[0]
-            self._intake.emit(
-                CommandRefused(self._peer.host or "local", "DATA", self._envelope.id, reply)
-            )
+            self._refuse_content(self._envelope, _first_line(fault))
         self._envelope = None
 
     def declined(self, declined: Declined) -> None:
         """Log a MAIL or RCPT that the session refused by itself."""
         argument = declined.argument[:256].decode("utf-8", "replace").strip()
-        reply = declined.reply.decode("ascii", "replace").partition("\r\n")[0]
-        host = self._peer.host or "local"
-        self._intake.emit(CommandRefused(host, declined.verb, argument, reply))
+        self._tell_refused(declined.verb, argument, _first_line(declined.reply))
 
     def reset(self) -> None:
         """Forget the transaction."""
@@ -292,14 +288,36 @@ class Conversation:
     def _not_stored(self, envelope: Envelope, error: SpoolError) -> Reply:
         reply = NO_ROOM if isinstance(error, SpoolFull) else NOT_STORED
         # The client is told what to do, the operator why.
-        text = f"{reply} ({error})"
-        self._intake.emit(CommandRefused(self._peer.host or "local", "DATA", envelope.id, text))
+        self._refuse_content(envelope, f"{reply} ({error})")
         return reply
 
+    def _refuse_content(self, envelope: Envelope, reply: str) -> None:
+        self._intake.emit(
+            MessageRefused(
+                id=envelope.id,
+                client=self._peer.host or "local",
+                reverse_path=envelope.reverse_path,
+                recipients=envelope.addresses,
+                size=self._size,
+                seconds=self._intake.now() - envelope.received_at,
+                reply=reply,
+                user=envelope.client.user,
+            )
+        )
+
     def _refuse(self, command: str, subject: object, reply: Reply) -> Reply:
-        text = "<>" if subject is None else str(subject)
-        self._intake.emit(CommandRefused(self._peer.host or "local", command, text, str(reply)))
+        self._tell_refused(command, "<>" if subject is None else str(subject), str(reply))
         return reply
+
+    def _tell_refused(self, command: str, subject: str, reply: str) -> None:
+        asked = self._asked if command == "RCPT" else None
+        sender = None if asked is None else str(asked.reverse_path or "")
+        host = self._peer.host or "local"
+        self._intake.emit(CommandRefused(host, command, subject, reply, sender))
+
+
+def _first_line(reply: bytes) -> str:
+    return reply.decode("ascii", "replace").partition("\r\n")[0]
 
 
 async def _wait(awaitable: Any) -> None:  # noqa: ANN401

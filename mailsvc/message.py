@@ -170,6 +170,11 @@ class Envelope:
     ret: str = ""
     envid: str = ""
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Return the recipients' addresses."""
+        return tuple(recipient.address for recipient in self.recipients)
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 from twisted.internet.task import Clock
@@ -18,6 +18,7 @@ from zope.interface import implementer
 from mailsvc import config
 from mailsvc.configcheck import Findings, check
 from mailsvc.conversion import Fault, convert_table, keys_of
+from mailsvc.deliverers.discard import Discard
 from mailsvc.deliverers.options import DiscardOptions, MaildirOptions, WebhookOptions
 from mailsvc.deliverers.plugins import installed
 from mailsvc.errors import ConfigError
@@ -51,14 +52,14 @@ class GreedyOptions(msgspec.Struct):
 
 @implementer(IDelivererFactory)
 class Kind:
-    """A kind that is never made into a deliverer here."""
+    """A kind with the options of another, which makes what discards."""
 
     def __init__(self, kind: str, options: type) -> None:
         self.kind = kind
         self.options = options
 
     def make(self, options: object, context: IDelivererContext) -> IDeliverer:
-        raise NotImplementedError
+        return Discard()
 
 
 class Teapot(Kind):
@@ -76,6 +77,10 @@ class Teapot(Kind):
                 raise ConfigError(f"kettle_file: {error.strerror}") from None
         if options.lid:
             context.parse(MemoryContent(b""))
+        if options.handles:
+            raise TypeError(f"{len(options.handles)} handles")
+        if options.sizes:
+            return cast(IDeliverer, options.sizes)
         return super().make(options, context)
 
 
@@ -897,9 +902,21 @@ class CheckTests(SynchronousTestCase):
 
     def test_sockets(self) -> None:
         settings = self.settings(**{'"tcp:25"': '"unix:/nonexistent/socket"'})
+        found = check(settings, Clock(), lambda: 0.0)
+        # systemd makes the directory with the service, and removes it.
+        self.assertEqual(found.problems, ())
+        self.assertEqual(
+            found.warnings,
+            (
+                "m.toml:4: [[listener]] endpoint: there is no directory /nonexistent now;"
+                " the service does not make it",
+            ),
+        )
+        file = self.path("file", "")
+        settings = self.settings(**{'"tcp:25"': f'"unix:{file}/socket"'})
         self.assertEqual(
             self.problems(settings),
-            ["m.toml:4: [[listener]] endpoint: /nonexistent cannot be written to"],
+            [f"m.toml:4: [[listener]] endpoint: {os.path.abspath(file)} is not a directory"],
         )
 
     def destination(self, *lines: str) -> Findings:
@@ -945,7 +962,36 @@ class CheckTests(SynchronousTestCase):
         found = self.destination('kind = "teapot"', "lid = true")
         self.assertEqual(found.problems, ())
         [untried] = found.warnings
-        self.assertIn("could not be tried without a server: RuntimeError: no mail is", untried)
+        self.assertIn("could not be tried without a server: no mail is parsed", untried)
+
+    def test_a_kind_that_is_broken(self) -> None:
+        """It is the plugin's fault, which is named with its line; nothing of it is raised."""
+        [failed] = self.destination('kind = "teapot"', "handles = {of = 1}").problems
+        self.assertIn(
+            "m.toml:6: [destination.box] kind: the kind teapot failed: TypeError: 1 handles (at ",
+            failed,
+        )
+        self.assertRegex(failed, r"test_config\.py:\d+\)$")
+        [made] = self.destination('kind = "teapot"', "sizes = [1]").problems
+        self.assertTrue(
+            made.endswith(": the kind teapot made tuple, which does not provide IDeliverer"), made
+        )
+
+    def test_beside_what_cannot_be_read(self) -> None:
+        """A section that reads badly hides nothing of what the others name."""
+        error = self.assertRaises(
+            ConfigError,
+            self.settings,
+            **{
+                'kind = "discard"': 'kind = "webhook"\nurl = "ftp://x/"\n'
+                "[limits]\nmessage_size = 50\n"
+                '[tls]\ncertificate = "x"',
+            },
+        )
+        self.assertEqual(len(error.problems), 2)
+        assert isinstance(error.readable, Settings)
+        [other] = self.problems(error.readable)
+        self.assertIn("m.toml:7: [destination.box] url: it must begin with http", other)
 
     def test_files_of_destinations(self) -> None:
         secret, kettle = self.path("secret"), self.path("kettle")

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc import events
-from mailsvc.events import CommandRefused, Event, MessageAccepted, Notice, printable, shown
+from mailsvc.events import (
+    CommandRefused,
+    Event,
+    MessageAccepted,
+    MessageRefused,
+    Notice,
+    printable,
+    shown,
+)
 from mailsvc.message import Address
 
 EVIL = 'a\r\nb\x1b[31m "c" \u202e\ud800 \x00é\x85'
@@ -70,17 +78,46 @@ class EventTests(SynchronousTestCase):
         self.assertRaises(NotImplementedError, Event().text)
 
     def test_what_can_be_missing(self) -> None:
-        event = MessageAccepted("m1", "192.0.2.1", None, (Address("b", "example.com"),), 10, 0.25)
+        to = (Address("b", "example.com"),)
+        event = MessageAccepted("m1", "192.0.2.1", None, to, ("app", "archive"), 10, 0.25)
         self.assertEqual(
             event.text(),
-            "accepted m1 from=<> to=<b@example.com> size=10 client=192.0.2.1 in 0.250s",
+            "accepted m1 from=<> to=<b@example.com> destination=app,archive size=10"
+            " client=192.0.2.1 in 0.250s",
+        )
+
+    def test_deliveries(self) -> None:
+        """Each line says whose mail it is, where it was to go, how large it is and how long."""
+        ann, bob = Address("ann", "example.org"), Address("bob", "example.com")
+        what = ("m1-1", "app", ann, bob, 2, 10)
+        who = "m1-1 from=<ann@example.org> to=<bob@example.com> destination=app attempt=2 size=10"
+        for event, line in (
+            (events.Delivered(*what, 0.25), f"delivered {who} in 0.250s"),
+            (
+                events.Deferred(*what, "the answer was 503", 60, 0.25),
+                f"deferred {who} again in 60s, took 0.250s: the answer was 503",
+            ),
+            (
+                events.Died(*what, "the answer was 406", 0.25),
+                f"dead {who}, took 0.250s: the answer was 406",
+            ),
+        ):
+            self.assertEqual(event.text(), line)
+
+    def test_a_refused_message(self) -> None:
+        ann, bob = Address("ann", "example.org"), Address("bob", "example.com")
+        event = MessageRefused("m1", "192.0.2.1", ann, (bob,), 10, 0.25, "452 4.3.1 No room")
+        self.assertEqual(
+            event.text(),
+            "refused m1 from=<ann@example.org> to=<bob@example.com> size=10 client=192.0.2.1"
+            " in 0.250s: 452 4.3.1 No room",
         )
 
     def test_many_recipients_are_counted(self) -> None:
         to = tuple(Address(f"b{number}", "example.com") for number in range(7))
-        event = MessageAccepted("m1", "192.0.2.1", to[0], to, 10, 0.25, user="alice")
+        event = MessageAccepted("m1", "192.0.2.1", to[0], to, ("app",), 10, 0.25, user="alice")
         self.assertIn("to=<b0@example.com>,", event.text())
-        self.assertIn(",<b4@example.com> and 2 more size=10", event.text())
+        self.assertIn(",<b4@example.com> and 2 more destination=app size=10", event.text())
         self.assertIn(" user=alice in", event.text())
 
     def test_a_refusal_is_one_line(self) -> None:
@@ -88,6 +125,8 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(
             event.text(), "refused RCPT a\\x20b client=192.0.2.1: 550 5.1.1 No such mailbox"
         )
+        event = CommandRefused("192.0.2.1", "RCPT", "b", "550 5.1.1 No such mailbox", "")
+        self.assertIn("refused RCPT b from=<> client=192.0.2.1: 550", event.text())
 
 
 class PrintableTests(SynchronousTestCase):

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.errors import SpoolFull
-from mailsvc.events import Broke, CommandRefused, MessageAccepted
+from mailsvc.events import Broke, CommandRefused, MessageAccepted, MessageRefused
 from mailsvc.routing import Rule
 from mailsvc.rules import Timers
 from mailsvc.smtp.policy import Policy
@@ -72,10 +72,13 @@ class ReceivingTests(SynchronousTestCase):
             (line,) = reception.read()
             self.assertTrue(line.startswith(code), line)
             self.assertEqual(reception.woken, [])
-            self.assertEqual(len(reception.logged(CommandRefused)), 1)
+            (refused,) = reception.logged(MessageRefused)
+            self.assertIn(" from=<a@example.org> to=<b@example.com> size=", refused.text())
+            self.assertIn(f": {code} ", refused.text())
             reception.spool.broken = error
             *_, line = reception.say(*MAIL, "DATA")
             self.assertTrue(line.startswith(code), line)
+            self.assertIn(" size=0 ", reception.logged(MessageRefused)[-1].text())
 
     def test_what_the_session_refuses_is_logged(self) -> None:
         """A message that is refused by its announced size leaves a line, as any other does."""
@@ -122,7 +125,8 @@ class ReceivingTests(SynchronousTestCase):
         )
         self.assertEqual([line[:9] for line in answers[-2:]], ["550 5.1.1", "550 5.7.1"])
         texts = [event.text() for event in reception.logged(CommandRefused)]
-        self.assertIn("refused RCPT unknown@example.com client=192.0.2.1: 550 5.1.1", texts[0])
+        self.assertIn("refused RCPT unknown@example.com from=<a@example.org> client=", texts[0])
+        self.assertIn(" client=192.0.2.1: 550 5.1.1", texts[0])
 
     def test_size_of_a_route(self) -> None:
         """Requirement 12: max_size answers at RCPT against SIZE, and the count is enforced, too."""
@@ -133,7 +137,9 @@ class ReceivingTests(SynchronousTestCase):
         (answer,) = reception.say(*["x" * 70] * 30, ".")
         self.assertTrue(answer.startswith("552 5.2.3"), answer)
         self.assertEqual(reception.message.fate, "aborted")
-        self.assertEqual(len(reception.logged(CommandRefused)), 2)
+        self.assertEqual(len(reception.logged(CommandRefused)), 1)
+        (refused,) = reception.logged(MessageRefused)
+        self.assertRegex(refused.text(), r" size=\d+ .*: 552 5\.2\.3 ")
 
     def test_protocols_and_null_sender(self) -> None:
         """Requirement 19: the trace field says how the mail came; the null reverse-path is one."""

@@ -44,17 +44,21 @@ def check(arguments: Namespace, screen: Screen) -> int:
     from twisted.internet.selectreactor import SelectReactor
 
     from mailsvc.configcheck import check
+    from mailsvc.settings import Settings
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     counts = ""
+    # It is lent to the deliverers that are tried, and never runs.
+    reactor = SelectReactor()
     try:
         settings, broken = load(arguments.config)
     except ConfigError as error:
         problems = error.problems
+        if isinstance(error.readable, Settings):
+            problems += check(error.readable, reactor).problems
     else:
-        # It is lent to the deliverers that are tried, and never runs.
-        findings = check(settings, SelectReactor())
+        findings = check(settings, reactor)
         problems = findings.problems
         warnings = (*(f"plugin not usable: {each}" for each in broken), *findings.warnings)
         counts = ", ".join(

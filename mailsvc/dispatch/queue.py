@@ -348,10 +348,17 @@ class DestinationQueue:
         delivery = attempt.claim.delivery
         now = self._means.clock.seconds()
         took = now - attempt.began
-        who = (delivery.id, self.name, delivery.recipient.address, delivery.attempt)
+        who = (
+            delivery.id,
+            self.name,
+            delivery.envelope.reverse_path,
+            delivery.recipient.address,
+            delivery.attempt,
+            delivery.size,
+        )
         emit = self._means.emit
         if isinstance(outcome, Done):
-            emit(events.Delivered(*who, delivery.size, took))
+            emit(events.Delivered(*who, took))
         elif isinstance(outcome, Dead):
             emit(events.Died(*who, outcome.reason, took))
         elif outcome.spent:

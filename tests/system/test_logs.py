@@ -27,10 +27,16 @@ class LogTests(SystemTestCase):
         server = self.configured(configurations.maildir(self.directory))
         self.traffic(server)
         (accepted,) = server.wait_for(r"\baccepted ")
-        for part in (f"from=<{SENDER}>", f"to=<{RECIPIENT}>", "size=", "client=127.0.0.1"):
+        for part in (
+            f"from=<{SENDER}>",
+            f"to=<{RECIPIENT}>",
+            "size=",
+            "destination=archive",
+            "client=127",
+        ):
             self.assertIn(part, accepted)
         (delivered,) = server.wait_for(r"\bdelivered ")
-        for part in (f"to=<{RECIPIENT}>", "destination=archive", "attempt=1"):
+        for part in (f"from=<{SENDER}>", f"to=<{RECIPIENT}>", "destination=archive", "attempt=1"):
             self.assertIn(part, delivered)
         server.wait_for(r"\brefused .*nobody@elsewhere\.example.*550")
         server.stop()
@@ -62,5 +68,6 @@ class LogTests(SystemTestCase):
         server = self.configured(text)
         with smtplib.SMTP("127.0.0.1", server.port, timeout=DEADLINE) as client:
             client.sendmail(SENDER, RECIPIENT, mails.simple())
-        server.wait_for(r"\bdeferred .*destination=app attempt=1 .*500")
-        server.wait_for(r"\bdead .*destination=app attempt=2.*406")
+        envelope = f"from=<{SENDER}> to=<{RECIPIENT}>"
+        server.wait_for(rf"\bdeferred .*{envelope} destination=app attempt=1 size=\d+ .*500")
+        server.wait_for(rf"\bdead .*{envelope} destination=app attempt=2 size=\d+,.*406")
