@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import crypt
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -10,6 +12,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.fakepwd import UserDatabase
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -282,8 +285,18 @@ class MakeCheckerTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(asked), b"tim")
 
     def test_unix(self) -> None:
+        """The machine's accounts; their passwords are compared as login does."""
+        accounts = UserDatabase()
+        known = crypt.crypt("pencil", crypt.mksalt(crypt.METHOD_SHA256))
+        accounts.addUser("tim", known, 1000, 1000, "", "/", "/bin/sh")
+        self.patch(pwd, "getpwnam", accounts.getpwnam)
         checker = make_checker("unix")
         self.assertIn(IUsernamePassword, checker.credentialInterfaces)
+        asked = self.ask(checker, PasswordLogin("tim", "pencil"))
+        self.assertEqual(self.successResultOf(asked), b"tim")
+        for user, password in (("tim", "pen"), ("ann", "pencil"), ("tim", "")):
+            asked = self.ask(checker, PasswordLogin(user, password))
+            self.failureResultOf(asked, UnauthorizedLogin)
 
     def test_unknown(self) -> None:
         wrong = self.assertRaises(ConfigError, make_checker, "memry:tim:pencil")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mailsvc.cli.follow import follow
 from mailsvc.cli.places import Queue, queue_of
-from mailsvc.cli.queue import entries_table
+from mailsvc.cli.queue import entries_table, of_destination
 from mailsvc.cli.screen import OK, PROBLEM, USAGE, CommandError, Screen, plural
 from mailsvc.control.protocol import PAGE, QueueReport
 from mailsvc.events import printable
@@ -62,6 +62,7 @@ def retry(arguments: Namespace, screen: Screen) -> int:
         arguments.fail("--dead goes with --destination or --all")
     with queue_of(arguments) as queue:
         report = queue.report()
+        of_destination(report, arguments.destination)
         if arguments.ids:
             count, missing = _retry_named(queue, arguments, screen.now())
         else:

@@ -35,11 +35,7 @@ def show_queue(arguments: Namespace, screen: Screen) -> int:
     """``mailsvc queue``."""
     with queue_of(arguments) as queue:
         report = queue.report()
-        wanted = [
-            each
-            for each in _with_configured(report)
-            if arguments.destination in (None, each.destination)
-        ]
+        wanted = of_destination(report, arguments.destination)
         entries = _first(queue, arguments.destination, arguments.state, arguments.limit)
     screen.value(
         {
@@ -53,8 +49,6 @@ def show_queue(arguments: Namespace, screen: Screen) -> int:
     )
     if report.destinations is None:
         screen.line("No server runs: nothing is delivered.")
-    if arguments.destination is not None and not wanted:
-        raise CommandError(f"there is no destination {arguments.destination!r}")
     _destinations_table(screen, wanted, report)
     # Without a server nobody knows the limit that the configuration sets.
     limit = "" if report.destinations is None else f" of {octets(report.summary.limit)}"
@@ -93,12 +87,18 @@ def _counted(summary: DestinationSummary, state: State | None) -> int:
     return sum(counts.values()) if state is None else counts[state]
 
 
-def _with_configured(report: QueueReport) -> list[DestinationSummary]:
-    """Return all destinations by name: those with deliveries, those paused, those configured."""
+def of_destination(report: QueueReport, name: str | None) -> list[DestinationSummary]:
+    """Return the destination of a name, or all by name: with deliveries, paused or configured.
+
+    :raises CommandError: there is none of this name.
+    """
     found = {each.destination: each for each in report.summary.destinations}
-    for name in report.destinations or ():
-        found.setdefault(name, DestinationSummary(name, 0, 0, 0, None, None, None))
-    return [found[name] for name in sorted(found)]
+    for each in report.destinations or ():
+        found.setdefault(each, DestinationSummary(each, 0, 0, 0, None, None, None))
+    if name is not None and name not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise CommandError(f"there is no destination {name!r}; there are: {there}")
+    return [found[each] for each in sorted(found) if name in (None, each)]
 
 
 def _destination_value(summary: DestinationSummary, report: QueueReport) -> dict[str, object]:

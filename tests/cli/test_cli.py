@@ -221,6 +221,9 @@ class ChangingTests(ServedTestCase):
         printed = await self.run_command("retry", "--all")
         self.assertEqual(printed.status, 1)
         self.assertIn("nothing waits and nothing is dead", printed.err)
+        printed = await self.run_command("retry", "--destination", "nope")
+        self.assertEqual(printed.status, 1)
+        self.assertIn("there is no destination 'nope'; there are: ", printed.err)
 
     async def test_retry_says_that_a_pause_is_in_the_way(self) -> None:
         server = await self.serve(entry(1, "dead"))
