@@ -82,8 +82,6 @@ def unavailable(settings: Settings) -> Iterator[_Fault]:
             yield f"route.{index}", "mode", f'"sync" {_NOT_YET}'
         if route.check_url:
             yield f"route.{index}", "check_url", _NOT_YET
-    if settings.notifications.deliver:
-        yield "notifications", "deliver", _NOT_YET
 
 
 def _spool(settings: Settings) -> Iterator[_Fault]:

@@ -180,7 +180,14 @@ def _status(report: Report, hostname: str) -> bytes:
             ),
             _field("Action", report.action),
             _field("Status", status),
-            _field("Diagnostic-Code", f"smtp; {report.reply[:200]}", utf8=utf8) if found else "",
+            # RFC 3464 section 2.3.6: what is no SMTP reply has a type of its own.
+            _field(
+                "Diagnostic-Code",
+                f"{'smtp' if found else 'x-mailsvc'}; {report.reply[:200]}",
+                utf8=utf8,
+            )
+            if report.reply
+            else "",
             _field("Last-Attempt-Date", _date(report.attempted_at)),
             _field("Will-Retry-Until", _date(until)) if until is not None else "",
         )

@@ -223,6 +223,26 @@ def _delivery(event: Delivered | Deferred | Died) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Notified(Event):
+    """A delivery status notification for the sender is in the spool.
+
+    :ivar notice: the notification's message id.
+    """
+
+    id: str
+    action: str
+    sender: Address | None
+    notice: str
+
+    def text(self) -> str:
+        """Return the line for people."""
+        return (
+            f"notified {_path(self.sender)} of {shown(self.id)} {shown(self.action)}"
+            f" notice={shown(self.notice)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Notice(Event):
     """Something of the service itself that an operator wants to read."""
 

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from mailsvc.dsn import FULL, HEADER, Report, write
 from mailsvc.errors import SpoolError
-from mailsvc.interfaces import IContent, ISpool
+from mailsvc.events import Alert, Emit, Notified
+from mailsvc.interfaces import Claim, IContent, ISpool
 from mailsvc.message import Client, Dead, Delivery, Done, Envelope, Outcome, Recipient, Retry, Route
 
 #: Seconds after which mail that still waits is late (RFC 3461 section 4.1 leaves it to us).
 LATE = 14_400.0
+#: Seconds for which a spool that fails is asked again, and those of a lease left for the record.
+_PATIENCE, _RECORDING = 7.0, 5.0
+#: Notifications that are written at the same time; each may hold the whole message in memory.
+_AT_ONCE = 16
 
 
 def report_of(
-    delivery: Delivery, outcome: Outcome, reply: str, schedule: tuple[float, ...], now: float
+    delivery: Delivery, outcome: Outcome, reply: str | None, schedule: tuple[float, ...], now: float
 ) -> Report | None:
     """Return what the sender is to be told of an attempt, or None (RFC 3461 section 4.1).
 
     Without NOTIFY failures are told.  Nobody is told of a message with the null reverse-path, which
     every notification has.  Of the destinations of a recipient the first speaks for a success.
 
-    :param reply: the SMTP reply that the destination worded, or empty.
+    :param reply: the SMTP reply that the destination worded; empty if it refused without one, None
+        if it did not refuse.
     :param schedule: the waits between the attempts of the destination.
     """
     asked = delivery.recipient.notify or ("FAILURE",)
@@ -32,8 +41,8 @@ def report_of(
         return None
     if isinstance(outcome, Dead):
         # RFC 3463: a refusal without a reason, or the time for delivery expired.
-        status = "5.4.7" if delivery.attempt > len(schedule) else "5.0.0"
-        return Report("failed", delivery, status, now, reply) if "FAILURE" in asked else None
+        status = "5.4.7" if reply is None else "5.0.0"
+        return Report("failed", delivery, status, now, reply or "") if "FAILURE" in asked else None
     if isinstance(outcome, Done):
         first = delivery.recipient.route.destinations[:1] == (delivery.destination,)
         told = "SUCCESS" in asked and first
@@ -57,18 +66,70 @@ def notice_id(report: Report) -> str:
     return f"{int(envelope.received_at * 1000):011x}{digest[:16]}"
 
 
-@dataclass(frozen=True, slots=True)
 class Notices:
-    """Writes notifications and puts them into the spool, for some destinations.
+    """Writes notifications and puts them into the spool.
 
+    :param in_thread: calls a blocking function in a thread.
+    :ivar destinations: where notifications go; without any, none are written.
     :ivar wake: told the destinations that a notification owes.
     """
 
-    hostname: str
-    destinations: tuple[str, ...]
-    spool: ISpool
-    in_thread: Callable[..., Awaitable[bytes]]
-    wake: Callable[[Iterable[str]], None]
+    def __init__(
+        self,
+        hostname: str,
+        destinations: tuple[str, ...],
+        spool: ISpool,
+        clock: IReactorTime,
+        emit: Emit,
+        in_thread: Callable[..., Awaitable[bytes]],
+        wake: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        self.wake = wake
+        self.change(hostname, destinations)
+        self._spool = spool
+        self._clock = clock
+        self._emit = emit
+        self._in_thread = in_thread
+        self._turns = DeferredSemaphore(_AT_ONCE)
+
+    def change(self, hostname: str, destinations: tuple[str, ...]) -> None:
+        """Follow a changed configuration."""
+        self.hostname = hostname
+        self.destinations = tuple(dict.fromkeys(destinations))
+
+    async def tell(
+        self, claim: Claim, outcome: Outcome, reply: str | None, schedule: tuple[float, ...]
+    ) -> None:
+        """Make what the sender is to be told durable, before the outcome is recorded.
+
+        It never raises.  A spool that fails is asked again, for a few seconds and never past the
+        lease: then the outcome is recorded without a notification, and the log says so.
+        """
+        if not self.destinations:
+            return
+        clock = self._clock
+        report = report_of(claim.delivery, outcome, reply, schedule, clock.seconds())
+        if report is None:
+            return
+        until = min(clock.seconds() + _PATIENCE, claim.expires_at - _RECORDING)
+        wait = 1.0
+        while True:
+            try:
+                name = await self._turns.run(Deferred.fromCoroutine, self.store(report))
+            except Exception as error:
+                if clock.seconds() + wait > until:
+                    what = f"the sender of {claim.delivery.id} is not told ({report.action})"
+                    self._emit(Alert(f"{what}: {error}"))
+                    return
+            else:
+                self._emit(
+                    Notified(
+                        claim.delivery.id, report.action, claim.delivery.envelope.reverse_path, name
+                    )
+                )
+                return
+            await deferLater(clock, wait)
+            wait *= 2
 
     async def store(self, report: Report) -> str:
         """Make a notification durable; return its message id.
@@ -80,9 +141,12 @@ class Notices:
         if sender is None:
             raise SpoolError("nobody is notified of mail with the null reverse-path")
         name = notice_id(report)
-        content = await self.spool.open(original.id)
-        octets = await self.in_thread(compose, report, content, name, self.hostname)
-        route = Route("[notifications]", self.destinations)
+        if await self._stored(name):
+            return name
+        content = await self._spool.open(original.id)
+        octets = await self._in_thread(compose, report, content, name, self.hostname)
+        destinations = self.destinations
+        route = Route("[notifications]", destinations)
         envelope = Envelope(
             id=name,
             received_at=report.attempted_at,
@@ -93,13 +157,21 @@ class Notices:
             smtputf8=report.international,
             require_tls=original.require_tls,
         )
-        incoming = self.spool.begin(envelope, False)
+        incoming = self._spool.begin(envelope, False)
         waiting = incoming.write(octets)
         if waiting is not None:
             await waiting
         await incoming.commit()
-        self.wake(self.destinations)
+        self.wake(destinations)
         return name
+
+    async def _stored(self, name: str) -> bool:
+        """Say whether the notification waits already: the service ended before it was recorded."""
+        try:
+            await self._spool.open(name)
+        except SpoolError:
+            return False
+        return True
 
 
 def compose(report: Report, content: IContent, name: str, hostname: str) -> bytes:

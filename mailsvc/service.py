@@ -29,6 +29,7 @@ from mailsvc.events import Alert, Broke, Notice, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
+from mailsvc.notices import Notices
 from mailsvc.rules import Rules
 from mailsvc.serving import Serving
 from mailsvc.settings import Listener, Settings
@@ -96,7 +97,18 @@ class MailService(MultiService):
             limits=spool_limits(settings),
             emit=machine.emit,
         )
-        self.dispatcher = Dispatcher(self.spool, reactor, machine.emit, SystemRandom())
+        self.notices = Notices(
+            settings.hostname,
+            settings.notifications.deliver,
+            self.spool,
+            reactor,
+            machine.emit,
+            machine.deliveries.run,
+        )
+        self.dispatcher = Dispatcher(
+            self.spool, reactor, machine.emit, SystemRandom(), tell=self.notices.tell
+        )
+        self.notices.wake = self.dispatcher.wake
         self.control = Control(self)
         self.serving = Serving(machine, self.spool)
         self._serve: Callable[[], None] | None = None
@@ -286,6 +298,9 @@ class MailService(MultiService):
         self.composition = composition
         self.admission.change(composition.admission, composition.settings.limits.exempt.cover)
         self.spool.change_limits(spool_limits(composition.settings))
+        self.notices.change(
+            composition.settings.hostname, composition.settings.notifications.deliver
+        )
         self.dispatcher.replace(composition.destinations)
         kept = []
         for listener in listeners:

@@ -107,6 +107,11 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(fields["Will-Retry-Until"], "Mon, 12 Jan 1970 14:46:40 +0000")
         self.assertNotIn("Diagnostic-Code", fields)
 
+    def test_an_answer_that_is_no_smtp_reply_is_of_another_type(self) -> None:
+        fields = blocks(parts(written(replace(report(), reply="Bob left in May")))[1])[1]
+        self.assertEqual(fields["Diagnostic-Code"], "x-mailsvc; Bob left in May")
+        self.assertEqual(fields["Status"], "5.0.0")
+
     def test_the_header_comes_back(self) -> None:
         part = parts(written(report()))[2]
         self.assertEqual(part.get_content_type(), "text/rfc822-headers")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsvc.errors import SpoolError, SpoolFull
+from mailsvc.dispatch import Destination, Dispatcher
+from mailsvc.errors import PermanentFailure, SpoolError, SpoolFull
+from mailsvc.events import Alert, Died, Event, Notified
 from mailsvc.message import (
     Address,
     Dead,
@@ -22,7 +25,7 @@ from mailsvc.message import (
     Route,
 )
 from mailsvc.notices import LATE, Notices, notice_id, report_of
-from tests.dispatch.fakes import HeldSpool
+from tests.dispatch.fakes import HeldSpool, Receiver
 
 SCHEDULE = (60.0, LATE, 3600.0)
 DEAD, DONE = Dead("no"), Done()
@@ -39,7 +42,7 @@ def delivery(*notify: str, null: bool = False, destination: str = "app") -> Deli
 
 def action(of: Delivery, outcome: Outcome, now: float = 1_000_001.0) -> str | None:
     """Return what is told."""
-    report = report_of(of, outcome, "", SCHEDULE, now)
+    report = report_of(of, outcome, None, SCHEDULE, now)
     return None if report is None else report.action
 
 
@@ -73,8 +76,8 @@ class DecisionTests(SynchronousTestCase):
         self.assertIsNone(action(delivery("DELAY"), Retry(late, "left alone", spent=False)))
 
     def test_what_a_report_says(self) -> None:
-        given_up = report_of(replace(delivery(), attempt=4), DEAD, "", SCHEDULE, 1.0)
-        refused = report_of(delivery(), DEAD, "550 no", SCHEDULE, 1.0)
+        given_up = report_of(replace(delivery(), attempt=4), DEAD, None, SCHEDULE, 1.0)
+        refused = report_of(replace(delivery(), attempt=4), DEAD, "550 no", SCHEDULE, 1.0)
         late = report_of(delivery("DELAY"), MUCH_LATER, "", SCHEDULE, 1_000_001.0)
         assert given_up is not None and refused is not None and late is not None
         self.assertEqual((given_up.status, refused.status), ("5.4.7", "5.0.0"))
@@ -87,18 +90,32 @@ async def here(function: Callable[..., bytes], *arguments: object) -> bytes:
     return function(*arguments)
 
 
-class StoreTests(SynchronousTestCase):
-    """Requirement 39: a notification is an ordinary message with the null reverse-path."""
+class NoticesTestCase(SynchronousTestCase):
+    """A message in the spool, and what tells its sender."""
 
     def setUp(self) -> None:
-        self.spool = HeldSpool(Clock())
+        self.clock = Clock()
+        self.spool = HeldSpool(self.clock)
         self.woken: list[str] = []
-        self.notices = Notices("mx.example.com", ("bounces",), self.spool, here, self.woken.extend)
+        self.events: list[Event] = []
+        self.notices = Notices(
+            "mx.example.com",
+            ("bounces",),
+            self.spool,
+            self.clock,
+            self.events.append,
+            here,
+            self.woken.extend,
+        )
         original = delivery()
         self.spool.keep(original.envelope, b"Subject: x\r\n\r\nbody\r\n")
         report = report_of(original, DEAD, "", SCHEDULE, 1_000_001.0)
         assert report is not None
         self.report = report
+
+
+class StoreTests(NoticesTestCase):
+    """Requirement 39: a notification is an ordinary message with the null reverse-path."""
 
     def store(self) -> Deferred[str]:
         return Deferred.fromCoroutine(self.notices.store(self.report))
@@ -124,3 +141,70 @@ class StoreTests(SynchronousTestCase):
     def test_nobody_is_told_of_mail_from_nobody(self) -> None:
         self.report = replace(self.report, delivery=delivery(null=True))
         self.failureResultOf(self.store(), SpoolError)
+
+    def test_a_repeat_is_stored_once(self) -> None:
+        self.assertEqual(self.successResultOf(self.store()), self.successResultOf(self.store()))
+        self.assertEqual(len(self.spool.contents), 2)
+
+
+class DispatchTests(NoticesTestCase):
+    """Requirement 39: what dispatch records was told before."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+
+    def start(self) -> None:
+        self.dispatcher = Dispatcher(
+            self.spool, self.clock, self.events.append, Random(1), tell=self.notices.tell
+        )
+        refusing = Receiver(PermanentFailure("secret", reply="550 5.1.1 Unknown"))
+        self.dispatcher.replace({"app": Destination("app", refusing)})
+        self.dispatcher.start()
+
+    def told(self) -> list[str]:
+        kinds = (Alert, Died, Notified)
+        return [type(each).__name__ for each in self.events if isinstance(each, kinds)]
+
+    def test_the_notification_is_stored_before_the_outcome(self) -> None:
+        self.spool.held.add("record")
+        for _ in range(3):
+            self.clock.advance(0)
+        name = notice_id(self.report)
+        self.assertIn(name, self.spool.contents)
+        self.assertNotIn(b"secret", self.spool.contents[name])
+        self.assertIn(b"Diagnostic-Code: smtp; 550 5.1.1 Unknown", self.spool.contents[name])
+        self.assertEqual(self.spool.recorded, [])
+        self.spool.release()
+        self.assertEqual(self.told(), ["Notified", "Died"])
+        # As after a crash between the two: the same is told again, and stored once.
+        self.spool.rows["m1-1"].dead = ""
+        self.spool.held.clear()
+        self.start()
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(self.told(), ["Notified", "Died"] * 2)
+        self.assertEqual(len(self.spool.contents), 2)
+
+    def test_a_full_spool_holds_the_record_up_only_for_a_time(self) -> None:
+        self.spool.full = True
+        for seconds in (0, 0, 0, 1, 2, 3):
+            self.clock.advance(seconds)
+        self.assertEqual(self.spool.recorded, [])
+        self.clock.advance(1)
+        self.assertEqual(self.spool.recorded, [("m1-1", Dead("secret"))])
+        self.assertEqual(self.told(), ["Alert", "Died"])
+
+    def test_a_spool_that_recovers_gets_it(self) -> None:
+        self.spool.full = True
+        for _ in range(3):
+            self.clock.advance(0)
+        self.spool.full = False
+        self.clock.advance(1)
+        self.assertEqual(self.told(), ["Notified", "Died"])
+
+    def test_without_destinations_nobody_is_told(self) -> None:
+        self.notices.change("mx.example.com", ())
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(self.told(), ["Died"])

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mailsvc.dispatch.destination import Destination, QueueState, Verdict
-from mailsvc.dispatch.means import Means
+from mailsvc.dispatch.means import Means, Tell
 from mailsvc.dispatch.queue import DestinationQueue
 from mailsvc.events import Emit
 from mailsvc.interfaces import Claim, ISpool
@@ -25,6 +25,7 @@ class Dispatcher:
 
     :param clock: the reactor's clock; its seconds are those of the epoch.
     :param random: spreads the retries.
+    :param tell: is asked to tell the sender of an outcome before that is recorded.
     :ivar lease: seconds for which deliveries are claimed.
     """
 
@@ -35,11 +36,12 @@ class Dispatcher:
         emit: Emit,
         random: Random,
         lease: float = LEASE,
+        tell: Tell | None = None,
     ) -> None:
         self.lease = lease
         self._clock = clock
         self._watchers: dict[str, Deferred[Verdict]] = {}
-        self._means = Means(spool, clock, emit, random, lease, self._watchers)
+        self._means = Means(spool, clock, emit, random, lease, self._watchers, tell)
         self._queues: dict[str, DestinationQueue] = {}
         self._marked: list[DestinationQueue] = []
         self._turn: IDelayedCall | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -15,7 +15,13 @@ from mailsvc.dispatch.destination import Verdict
 from mailsvc.dispatch.reasons import traceback_of
 from mailsvc.eager import eager
 from mailsvc.events import AttemptBroke, Emit
-from mailsvc.interfaces import ISpool
+from mailsvc.interfaces import Claim, ISpool
+from mailsvc.message import Outcome
+
+#: Makes durable what the sender is to be told of an outcome; is given the claim, the outcome, the
+#: reply that the destination worded (empty if it refused without one, None if it did not refuse),
+#: and the destination's schedule.  It never raises.
+Tell = Callable[[Claim, Outcome, str | None, tuple[float, ...]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Means:
 
     :ivar lease: seconds for which deliveries are claimed.
     :ivar watchers: who waits for a delivery's verdict, by delivery id.
+    :ivar tell: tells senders, or None.
     """
 
     spool: ISpool
@@ -32,6 +39,7 @@ class Means:
     random: Random
     lease: float
     watchers: dict[str, Deferred[Verdict]]
+    tell: Tell | None = None
 
     def run(
         self, coroutine: Coroutine[Deferred[Any], Any, None], subject: str, destination: str

@@ -260,11 +260,24 @@ class DestinationQueue:
             outcome = Done() if failure is None else await self._failed(attempt, failure)
             if failure is None:
                 self._went_well()
+            await self._tell_sender(attempt, outcome, failure)
             if await self._record(attempt.claim, outcome):
                 self._tell(attempt, outcome, failure)
         finally:
             self._recording -= 1
             self._ended()
+
+    async def _tell_sender(
+        self, attempt: Attempt, outcome: Outcome, failure: Exception | None
+    ) -> None:
+        """Have the sender told before the outcome is recorded, so that a crash forgets neither."""
+        tell = self._means.tell
+        if tell is None:
+            return
+        if isinstance(outcome, Dead) and attempt.claim.delivery.id in self._means.watchers:
+            return  # the SMTP client is told by the reply that it waits for
+        reply = failure.reply if isinstance(failure, PermanentFailure) else None
+        await tell(attempt.claim, outcome, reply, attempt.destination.schedule)
 
     async def _record(self, claim: Claim, outcome: Outcome) -> bool:
         if not await self._records.record(claim, outcome):

@@ -23,10 +23,14 @@ class Receiver:
     """Takes POSTs on a loopback port of the system's choice and keeps them.
 
     :ivar answer: given a request, says the status; it may be replaced at any time.
+    :ivar words: the body of each answer, plain text.
     """
 
-    def __init__(self, answer: Callable[[Request], int] = lambda request: 204) -> None:
+    def __init__(
+        self, answer: Callable[[Request], int] = lambda request: 204, words: str = ""
+    ) -> None:
         self.answer = answer
+        self.words = words
         self._requests: list[Request] = []
         self._open = 0
         self._news = threading.Condition()
@@ -52,9 +56,13 @@ class Receiver:
                 status = receiver.answer(request)
                 # Kept before it is answered: who was answered finds it here.
                 receiver._keep(request)
+                words = receiver.words.encode()
                 self.send_response(status)
-                self.send_header("Content-Length", "0")
+                if words:
+                    self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.send_header("Content-Length", str(len(words)))
                 self.end_headers()
+                self.wfile.write(words)
 
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
