@@ -98,7 +98,7 @@ class Ours(Server):
         """Return how many deliveries the log tells of."""
         with open(self.output, "rb") as log:
             log.seek(self._mark)
-            return len(re.findall(rb" delivered [0-9a-zA-Z-]+ to=", log.read()))
+            return len(re.findall(rb" delivered [0-9a-zA-Z-]+ from=", log.read()))
 
     _mark = 0
 
