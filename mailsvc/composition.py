@@ -21,7 +21,8 @@ from mailsvc import secretfile
 from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
-from mailsvc.configcheck import unavailable
+from mailsvc.configcheck import unaskable, unavailable
+from mailsvc.deliverers.webhook.egress import Guard
 from mailsvc.destinations import make_deliverer, make_destination
 from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
@@ -35,10 +36,11 @@ from mailsvc.parsed import ParsedMail
 from mailsvc.passwords import PasswordFile
 from mailsvc.penalties import Penalties, Penalty
 from mailsvc.realm import Authentication
+from mailsvc.recipients import RecipientCheck
 from mailsvc.routing import Router
 from mailsvc.rules import Timers
 from mailsvc.secretfile import Secret, SecretSource
-from mailsvc.settings import POSTMASTER, Limits, Listener, Settings
+from mailsvc.settings import POSTMASTER, Limits, Listener, RouteKeys, Settings
 from mailsvc.smtp.policy import Policy
 from mailsvc.spool.oversight import Oversight
 
@@ -184,11 +186,13 @@ class Context:
 class Composition:
     """Everything that follows one configuration.
 
+    :ivar checks: who is asked at RCPT, by the routes' ``check_url``.
     :ivar links: makes and checks links to attachments; None: no endpoint serves them.
     """
 
     settings: Settings
     router: Router
+    checks: Mapping[str, RecipientCheck]
     authentication: Authentication
     certificates: CertificateStore | None
     destinations: Mapping[str, Destination]
@@ -226,7 +230,9 @@ def compose(settings: Settings, machine: Machine) -> Composition:
 
     :raises ConfigError: with every part that cannot be made, each with its place.
     """
-    problems = [settings.problem(*fault) for fault in unavailable(settings)]
+    problems = [
+        settings.problem(*fault) for part in (unavailable, unaskable) for fault in part(settings)
+    ]
     router = Router(settings.rules, settings.hostname, POSTMASTER, settings.kinds)
     links = _links(settings, machine, problems)
     fallback = bool(router.falls_back)
@@ -248,6 +254,7 @@ def compose(settings: Settings, machine: Machine) -> Composition:
     return Composition(
         settings=settings,
         router=router,
+        checks=_recipient_checks(settings, machine),
         authentication=Authentication(
             settings.hostname,
             checkers,
@@ -265,6 +272,26 @@ def compose(settings: Settings, machine: Machine) -> Composition:
         admission=admission_limits(limits),
         links=links,
     )
+
+
+def _recipient_checks(settings: Settings, machine: Machine) -> dict[str, RecipientCheck]:
+    found: dict[str, list[RouteKeys]] = {}
+    for route in settings.routes:
+        if route.check_url:
+            found.setdefault(route.check_url, []).append(route)
+    return {
+        url: RecipientCheck.of(
+            url,
+            # One URL is one place: what one route allows is allowed.
+            Guard(
+                any(route.allow_private for route in routes),
+                tuple(network for route in routes for network in route.allow_networks),
+            ),
+            machine.reactor,
+            machine.deliveries.run,
+        )
+        for url, routes in found.items()
+    }
 
 
 def admission_limits(limits: Limits) -> AdmissionLimits:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from mailsvc import certificates, passwords
 from mailsvc.checkers import make_checker
 from mailsvc.deliverers.stable import obstacle
+from mailsvc.deliverers.webhook.target import target
 from mailsvc.destinations import make_deliverer
 from mailsvc.errors import ConfigError
 from mailsvc.events import Emit, Event
@@ -49,7 +50,7 @@ def check(
     """
     problems = [
         settings.problem(section, key, text)
-        for part in (unavailable, _spool, _users, _sockets)
+        for part in (unavailable, unaskable, _spool, _users, _sockets)
         for section, key, text in part(settings)
     ]
     deliverers = _deliverers(settings, reactor)
@@ -80,8 +81,16 @@ def unavailable(settings: Settings) -> Iterator[_Fault]:
     for index, route in enumerate(settings.routes):
         if route.mode == "sync":
             yield f"route.{index}", "mode", f'"sync" {_NOT_YET}'
+
+
+def unaskable(settings: Settings) -> Iterator[_Fault]:
+    """Yield each ``check_url`` that no request can be sent to."""
+    for index, route in enumerate(settings.routes):
         if route.check_url:
-            yield f"route.{index}", "check_url", _NOT_YET
+            try:
+                target(route.check_url)
+            except ConfigError as error:
+                yield f"route.{index}", "check_url", str(error).removeprefix("url: ")
 
 
 def _spool(settings: Settings) -> Iterator[_Fault]:

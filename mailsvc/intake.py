@@ -130,7 +130,7 @@ class Conversation:
         try:
             route = await self._intake.router.route(address, self._sender)
         except Refused as refused:
-            return self._refuse("RCPT", address, refused.reply)
+            return self._refuse("RCPT", address, refused.reply, str(refused))
         declared = self._asked.size
         if route.max_size is not None and declared is not None and declared > route.max_size:
             return self._refuse("RCPT", address, TOO_BIG)
@@ -145,8 +145,9 @@ class Conversation:
         address = Address(local, domain) if local else Address(domain, self._intake.hostname)
         try:
             await self._intake.router.route(address, self._sender)
-        except Refused:
-            return NO_SUCH_USER
+        except Refused as refused:
+            # What may change is not denied for good.
+            return refused.reply if refused.reply.code < 500 else NO_SUCH_USER
         return Reply(250, f"<{address}>", "2.1.5")
 
     async def authentication(self, asked: AuthenticationAsked) -> Answer:
@@ -305,8 +306,11 @@ class Conversation:
             )
         )
 
-    def _refuse(self, command: str, subject: object, reply: Reply) -> Reply:
-        self._tell_refused(command, "<>" if subject is None else str(subject), str(reply))
+    def _refuse(self, command: str, subject: object, reply: Reply, cause: str = "") -> Reply:
+        text = str(reply)
+        if cause and cause != text:
+            text = f"{text} ({cause})"
+        self._tell_refused(command, "<>" if subject is None else str(subject), text)
         return reply
 
     def _tell_refused(self, command: str, subject: str, reply: str) -> None:

@@ -165,12 +165,12 @@ class IDeliverer(Interface):
 
 
 class IClosing(Interface):
-    """What a deliverer may provide beside :class:`IDeliverer`: it keeps something open."""
+    """What keeps something open; a deliverer may provide it beside :class:`IDeliverer`."""
 
     def close() -> Awaitable[None]:
-        """Give up what is kept for later attempts, such as connections.
+        """Give up what is kept for later, such as connections.
 
-        Called once, when a reload has put other deliverers in place.  Attempts that are under way
+        Called once, when a reload has put another in its place.  Attempts that are under way
         go on.
         """
 

@@ -233,13 +233,13 @@ class Router:
         """
         found = self._match(address)
         if found is None:
-            if _is_postmaster(address) and (not address.domain or self.owns(address.domain)):
+            if is_postmaster(address) and (not address.domain or self.owns(address.domain)):
                 return self._postmaster_route(address)
             raise Refused(self._refusal(address))
         entry, tag = found
         route = entry.route
         if route.auth_required and not authenticated:
-            if _is_postmaster(address):
+            if is_postmaster(address):
                 return self._postmaster_route(address)
             raise Refused(_NEEDS_AUTH)
         return _tagged(route, tag) if tag else route
@@ -372,7 +372,8 @@ def _tagged(route: Route, tag: str) -> Route:
     )
 
 
-def _is_postmaster(address: Address) -> bool:
+def is_postmaster(address: Address) -> bool:
+    """Say whether an address is postmaster's, in any domain (RFC 5321 section 4.5.1)."""
     return address.local.lower() == "postmaster"
 
 

@@ -30,6 +30,7 @@ from mailsvc.intake import Intake
 from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
 from mailsvc.notices import Notices
+from mailsvc.recipients import CheckedRouter
 from mailsvc.rules import Rules
 from mailsvc.serving import Serving
 from mailsvc.settings import Listener, Settings
@@ -237,7 +238,7 @@ class MailService(MultiService):
             intake=Intake(
                 hostname=composition.settings.hostname,
                 spool=self.spool,
-                router=composition.router,
+                router=CheckedRouter(composition.router, composition.checks),
                 authentication=composition.authentication,
                 emit=self.machine.emit,
                 now=self.machine.reactor.seconds,
@@ -320,16 +321,17 @@ class MailService(MultiService):
             self.machine.emit(Alert(f"{key} changes only with a restart"))
 
     def _close(self, replaced: Composition) -> None:
-        """Let the deliverers of a composition that is replaced give up what they keep open."""
-        for each in replaced.destinations.values():
-            if IClosing.providedBy(each.deliverer):
-                Deferred.fromCoroutine(self._closed(IClosing(each.deliverer)))
+        """Let the parts of a composition that is replaced give up what they keep open."""
+        deliverers = [each.deliverer for each in replaced.destinations.values()]
+        for part in (*deliverers, *replaced.checks.values()):
+            if IClosing.providedBy(part):
+                Deferred.fromCoroutine(self._closed(IClosing(part)))
 
-    async def _closed(self, deliverer: IClosing) -> None:
+    async def _closed(self, part: IClosing) -> None:
         try:
-            await deliverer.close()
+            await part.close()
         except Exception:
-            self.machine.emit(Broke("closing a deliverer", Failure().getTraceback()))
+            self.machine.emit(Broke("closing connections", Failure().getTraceback()))
 
 
 def spool_limits(settings: Settings) -> SpoolLimits:

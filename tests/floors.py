@@ -42,6 +42,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.penalties",
             "mailsvc.proxyheader",
             "mailsvc.realm",
+            "mailsvc.recipients",
             "mailsvc.routing",
             "mailsvc.secretfile",
             "mailsvc.spool",

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from mailsvc.errors import SpoolError
 from mailsvc.events import Event
 from mailsvc.intake import Intake
-from mailsvc.interfaces import IIncoming, ISpool
+from mailsvc.interfaces import IIncoming, IRouter, ISpool
 from mailsvc.message import Envelope
 from mailsvc.protocol import SMTPProtocol
 from mailsvc.realm import Authentication
@@ -105,6 +105,7 @@ class Reception:
         greeting_delay: float = 0,
         own_senders: bool = False,
         transport: StringTransport | None = None,
+        router: IRouter | None = None,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
@@ -126,7 +127,8 @@ class Reception:
         self.intake = Intake(
             hostname="mx.example.com",
             spool=cast(ISpool, self.spool),
-            router=Router(rules or (Rule(("*@example.com",), ("app",)),), "mx.example.com"),
+            router=router
+            or Router(rules or (Rule(("*@example.com",), ("app",)),), "mx.example.com"),
             authentication=Authentication(
                 "mx.example.com",
                 checkers,

@@ -1,0 +1,167 @@
+"""Asks an application at RCPT time whether a recipient exists: a route's ``check_url``.
+
+The answer means what a webhook's means (:func:`mailsvc.deliverers.webhook.answers.standard`): the
+recipient is taken, or is refused for good, or cannot be judged now.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from zope.interface import implementer
+
+from mailsvc.deliverers.webhook.answers import Answer, standard
+from mailsvc.deliverers.webhook.client import Client
+from mailsvc.deliverers.webhook.egress import Guard, GuardedEndpoints
+from mailsvc.deliverers.webhook.payload import Reactor
+from mailsvc.deliverers.webhook.target import target, tls_creator
+from mailsvc.deliverers.webhook.transport import Transport
+from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body, InThread
+from mailsvc.errors import PermanentFailure, Refused
+from mailsvc.interfaces import IClosing, IRouter, ISender
+from mailsvc.message import Address, Reply, Route
+from mailsvc.routing import is_postmaster
+
+#: Seconds for which it is remembered that a recipient exists, and that it does not: a mailbox that
+#: is made now gets its mail soon.
+KNOWN, UNKNOWN = 300.0, 60.0
+#: Recipients that are remembered for one URL; the one asked longest ago is forgotten first.
+REMEMBERED = 10_000
+#: Requests to one URL at the same time, and recipients that wait for one; more are not checked.
+AT_ONCE, WAITING = 20, 200
+
+NOT_CHECKED = Reply(451, "Cannot check this recipient now, try again later", "4.3.0")
+_UNWORDED = "There is no such mailbox here"
+
+_HEADERS = (("Content-Type", "application/json"), ("User-Agent", "mailsvc"))
+
+#: Sends one request and returns its answer, as :meth:`Transport.post` does.
+Post = Callable[[Sequence[tuple[str, str]], Body], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of a recipient.
+
+    :ivar refusal: the reply to RCPT; None: it exists.
+    :ivar cause: why it could not be judged, for the log; empty if it was.
+    :ivar until: how long that holds, in seconds of the reactor's clock.
+    """
+
+    refusal: Reply | None
+    cause: str
+    until: float
+
+
+@implementer(IClosing)
+class RecipientCheck:
+    """What one application says of recipients.
+
+    One recipient is asked for once at a time, whoever waits for it.
+
+    :param post: asks the application.
+    :param now: seconds of the reactor's clock.
+    :param in_thread: runs a blocking function in a thread.
+    :param client: what ``post`` stands on; closed by :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        post: Post,
+        now: Callable[[], float],
+        in_thread: InThread,
+        client: Client | None = None,
+    ) -> None:
+        self._post = post
+        self._now = now
+        self._in_thread = in_thread
+        self._client = client
+        self._turns = DeferredSemaphore(AT_ONCE)
+        self._known: OrderedDict[tuple[str, str], Finding] = OrderedDict()
+        self._asked: dict[tuple[str, str], list[Deferred[Finding]]] = {}
+
+    @classmethod
+    def of(cls, url: str, guard: Guard, reactor: Reactor, in_thread: InThread) -> RecipientCheck:
+        """Return the check that asks ``url``.
+
+        :raises mailsvc.errors.ConfigError: it is no URL that can be asked.
+        """
+        where = target(url)
+        tls = tls_creator(where.host, "") if where.secure else None
+        endpoints = GuardedEndpoints(reactor, guard, tls, CONNECT_SECONDS)
+        client = Client(reactor, endpoints, where.url)
+        return cls(Transport(reactor, client).post, reactor.seconds, in_thread, client)
+
+    async def check(self, address: Address, route: Route) -> None:
+        """Return if the recipient exists.
+
+        :raises mailsvc.errors.Refused: it does not (550 5.1.1), or nobody can tell now (451).
+        """
+        key = (address.local.casefold(), address.domain.casefold())
+        finding = self._known.get(key)
+        if finding is None or finding.until <= self._now():
+            finding = await self._find(key, address, route)
+        if finding.refusal is not None:
+            raise Refused(finding.refusal, finding.cause)
+
+    async def close(self) -> None:
+        """Close the connections that are kept for later; see :class:`IClosing`."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def _find(self, key: tuple[str, str], address: Address, route: Route) -> Finding:
+        waiting = self._asked.get(key)
+        if waiting is not None:
+            told: Deferred[Finding] = Deferred()
+            waiting.append(told)
+            return await told
+        if len(self._asked) >= WAITING:
+            return Finding(NOT_CHECKED, f"check_url: {WAITING} recipients wait already", 0.0)
+        self._asked[key] = waiting = []
+        finding = await self._turns.run(Deferred.fromCoroutine, self._ask(address, route))
+        del self._asked[key]
+        self._known.pop(key, None)
+        if finding.until > self._now():
+            self._known[key] = finding
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        for each in waiting:
+            each.callback(finding)
+        return finding
+
+    async def _ask(self, address: Address, route: Route) -> Finding:
+        """Ask the application; whatever goes wrong is a finding, too."""
+        question = {"recipient": str(address), "route": route.name, "tag": route.tag}
+        body = Body(msgspec.json.encode(question), self._in_thread)
+        try:
+            standard(await self._post(_HEADERS, body), self._now())
+        except PermanentFailure as failure:
+            refusal = Reply(550, failure.reply or _UNWORDED, "5.1.1")
+            return Finding(refusal, "", self._now() + UNKNOWN)
+        except Exception as error:
+            return Finding(NOT_CHECKED, f"check_url: {error}", 0.0)
+        return Finding(None, "", self._now() + KNOWN)
+
+
+@implementer(IRouter)
+class CheckedRouter:
+    """A router whose answers are good only if the application knows the recipient.
+
+    :param checks: by URL.
+    """
+
+    def __init__(self, router: IRouter, checks: Mapping[str, RecipientCheck]) -> None:
+        self._router = router
+        self._checks = checks
+
+    async def route(self, address: Address, sender: ISender) -> Route:
+        """Return the first route that matches.  See :class:`~mailsvc.interfaces.IRouter`."""
+        route: Route = await self._router.route(address, sender)
+        # RFC 5321 section 4.5.1: postmaster's mail is taken whatever an application says.
+        if route.check_url and not is_postmaster(address):
+            await self._checks[route.check_url].check(address, route)
+        return route
