@@ -45,6 +45,7 @@ class Server:
     :ivar directory: where it runs; the spool is below it unless the arguments say otherwise.
     :ivar lines: what it has printed so far, both streams.
     :ivar descriptors: what it inherits beside the standard streams.
+    :ivar options: those of twistd itself.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Server:
         self.environment = environment or {}
         self.lines: list[str] = []
         self.descriptors: Sequence[int] = ()
+        self.options: Sequence[str] = ()
         self._news = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._ended = True
@@ -75,7 +77,7 @@ class Server:
         self.lines = []
         self._ended = False
         self._process = subprocess.Popen(
-            [*prefix, *TWISTD, "-n", "--pidfile=", "mailsvc", *self.arguments],
+            [*prefix, *TWISTD, "-n", "--pidfile=", *self.options, "mailsvc", *self.arguments],
             cwd=self.directory,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             stdin=subprocess.DEVNULL,
