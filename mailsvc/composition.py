@@ -21,7 +21,7 @@ from mailsvc import secretfile
 from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
-from mailsvc.configcheck import unaskable, unavailable
+from mailsvc.configcheck import unaskable
 from mailsvc.deliverers.webhook.egress import Guard
 from mailsvc.destinations import make_deliverer, make_destination
 from mailsvc.dispatch import Destination
@@ -230,9 +230,7 @@ def compose(settings: Settings, machine: Machine) -> Composition:
 
     :raises ConfigError: with every part that cannot be made, each with its place.
     """
-    problems = [
-        settings.problem(*fault) for part in (unavailable, unaskable) for fault in part(settings)
-    ]
+    problems = [settings.problem(*fault) for fault in unaskable(settings)]
     router = Router(settings.rules, settings.hostname, POSTMASTER, settings.kinds)
     links = _links(settings, machine, problems)
     fallback = bool(router.falls_back)

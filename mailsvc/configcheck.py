@@ -50,7 +50,7 @@ def check(
     """
     problems = [
         settings.problem(section, key, text)
-        for part in (unavailable, unaskable, _spool, _users, _sockets)
+        for part in (unaskable, _spool, _users, _sockets)
         for section, key, text in part(settings)
     ]
     deliverers = _deliverers(settings, reactor)
@@ -72,15 +72,6 @@ def check(
 
 
 _Fault = tuple[str, str, str]
-
-_NOT_YET = "is not available in this version of mailsvc"
-
-
-def unavailable(settings: Settings) -> Iterator[_Fault]:
-    """Yield the keys that are understood but that nothing follows yet, where they are set."""
-    for index, route in enumerate(settings.routes):
-        if route.mode == "sync":
-            yield f"route.{index}", "mode", f'"sync" {_NOT_YET}'
 
 
 def unaskable(settings: Settings) -> Iterator[_Fault]:

@@ -60,22 +60,26 @@ class TransientFailure(DeliveryFailed):
 
     :ivar retry_after: seconds before which the destination does not want to be tried, or None to
         follow the destination's backoff schedule.
+    :ivar code: of the reply of a synchronous route; 4xx.
     """
 
-    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, *, retry_after: float | None = None, code: int = 451) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.code = code
 
 
 class PermanentFailure(DeliveryFailed):
     """Do not try again by yourself: the delivery becomes a dead letter, held for a person.
 
     :ivar reply: what a synchronous route tells the SMTP client, if the destination worded it.
+    :ivar code: of that reply; 5xx.
     """
 
-    def __init__(self, reason: str, *, reply: str = "") -> None:
+    def __init__(self, reason: str, *, reply: str = "", code: int = 550) -> None:
         super().__init__(reason)
         self.reply = reply
+        self.code = code
 
 
 class DestinationPaused(DeliveryFailed):

@@ -7,8 +7,9 @@ spool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,6 +32,7 @@ from mailsvc.smtp.questions import (
     VerifyAsked,
 )
 from mailsvc.spool.ids import new_message_id
+from mailsvc.synchronous import Ruling, Synchronous
 from mailsvc.trace import received
 
 #: RFC 5321 section 4.2.4 and RFC 3463: ours to mend, so the sender is to try again.
@@ -38,6 +40,7 @@ NOT_STORED = Reply(451, "Cannot store the message now, try again later", "4.3.0"
 NO_ROOM = Reply(452, "No room for the message now, try again later", "4.3.1")
 NOT_YOURS = Reply(553, "You may not send as this address", "5.7.1")
 TOO_BIG = Reply(552, "Message exceeds the size limit of this recipient", "5.2.3")
+ONE_ONLY = Reply(452, "This recipient takes a message of its own, send it separately", "4.5.3")
 NO_SUCH_USER = Reply(550, "No such mailbox", "5.1.1")
 
 
@@ -46,6 +49,7 @@ class Intake:
     """What every conversation of a service uses.
 
     :ivar hostname: the name in the Received field.
+    :ivar synchronous: asks the destinations that decide the reply to the content.
     :ivar now: seconds since the epoch.
     :ivar wake: told the destinations that a new message owes.
     """
@@ -54,6 +58,7 @@ class Intake:
     spool: ISpool
     router: IRouter
     authentication: Authentication
+    synchronous: Synchronous
     emit: Emit
     now: Callable[[], float]
     wake: Callable[[Iterable[str]], None]
@@ -85,16 +90,22 @@ def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
 class Conversation:
     """One connection's share of the intake: its sender, its transaction, its content.
 
-    :ivar sender: None until :meth:`start` has logged the anonymous sender in.
+    :param reply_each: the content is answered for each recipient, as in LMTP.
     """
 
-    def __init__(self, intake: Intake, peer: Peer) -> None:
+    def __init__(self, intake: Intake, peer: Peer, *, reply_each: bool = False) -> None:
         self._intake = intake
         self._peer = peer
+        self._reply_each = reply_each
         self._login: Login | None = None
         self._exchange: LoginExchange | None = None
         self._asked: SenderAsked | None = None
         self._recipients: dict[tuple[str, str], Recipient] = {}
+        #: The keys of the recipients for each RCPT that was answered 250, in order.
+        self._accepted: list[tuple[str, str]] = []
+        #: A recipient's destination decides the reply to the content.
+        self._synchronous = False
+        self._digest = sha256()
         self._incoming: IIncoming | None = None
         self._envelope: Envelope | None = None
         self._size = 0
@@ -135,6 +146,11 @@ class Conversation:
         if route.max_size is not None and declared is not None and declared > route.max_size:
             return self._refuse("RCPT", address, TOO_BIG)
         key = (address.local.casefold(), address.domain.casefold())
+        if not self._reply_each and self._recipients and key not in self._recipients:
+            if route.sync or self._synchronous:
+                return self._refuse("RCPT", address, ONE_ONLY)
+        self._synchronous |= route.sync
+        self._accepted.append(key)
         # A recipient given twice counts once; what it asked first stands.
         self._recipients.setdefault(key, Recipient(address, route, asked.notify, asked.orcpt))
         return None
@@ -208,6 +224,7 @@ class Conversation:
             envid=asked.envid,
         )
         self._size = 0
+        self._digest = sha256()
         try:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
@@ -222,40 +239,48 @@ class Conversation:
         incoming = self._incoming
         assert incoming is not None, "content begins with ContentStarted"
         self._size += len(piece.data)
+        if self._synchronous:
+            self._digest.update(piece.data)
         waiting = incoming.write(piece.data)
         if waiting is None or isinstance(waiting, Deferred):
             return waiting
         return Deferred.fromCoroutine(_wait(waiting))
 
-    async def end_content(self) -> Reply:
+    async def end_content(self) -> Reply | tuple[Reply, ...]:
         """Commit the message; what is returned is the answer to its content."""
         incoming, envelope = self._incoming, self._envelope
         assert incoming is not None and envelope is not None, "content begins with ContentStarted"
-        intake = self._intake
         self._incoming = None
         try:
             await incoming.commit()
+            return await self._committed(envelope)
         except SpoolError as error:
             return self._not_stored(envelope, error)
         finally:
             self.reset()
-        destinations = {
-            name for recipient in envelope.recipients for name in recipient.route.destinations
-        }
-        intake.wake(destinations)
-        intake.emit(
-            MessageAccepted(
-                id=envelope.id,
-                client=self._peer.host or "local",
-                reverse_path=envelope.reverse_path,
-                recipients=envelope.addresses,
-                destinations=tuple(sorted(destinations)),
-                size=self._size,
-                seconds=intake.now() - envelope.received_at,
-                user=envelope.client.user,
-            )
+
+    async def _committed(self, envelope: Envelope) -> Reply | tuple[Reply, ...]:
+        """Have the queued deliveries begin, and wait for the verdicts of the others."""
+        queued = [each for each in envelope.recipients if not each.route.sync]
+        if queued:
+            self._intake.wake(_destinations(queued))
+        rulings: dict[Address, Ruling] = {}
+        if self._synchronous:
+            rulings = await self._intake.synchronous.rule(envelope, self._digest.digest())
+        taken = Reply(250, f"OK {envelope.id}", "2.0.0")
+        replies = {address: ruling.reply for address, ruling in rulings.items()}
+        self._tell_accepted(
+            envelope,
+            [each for each in envelope.recipients if replies.get(each.address, taken).code == 250],
         )
-        return Reply(250, f"OK {envelope.id}", "2.0.0")
+        for address, ruling in rulings.items():
+            if ruling.reply.code != 250:
+                reply = f"{ruling.reply} ({ruling.reason})"
+                self._refuse_content(envelope, (address,), reply)
+        if not self._reply_each:
+            return replies.get(envelope.recipients[0].address, taken)
+        recipients = self._recipients
+        return tuple(replies.get(recipients[key].address, taken) for key in self._accepted)
 
     def drop_content(self, fault: bytes = b"") -> None:
         """Forget the content, which the session refused with ``fault`` or the client gave up."""
@@ -263,7 +288,7 @@ class Conversation:
         if incoming is not None:
             incoming.abort()
         if fault and self._envelope is not None:
-            self._refuse_content(self._envelope, _first_line(fault))
+            self._refuse_content(self._envelope, self._envelope.addresses, _first_line(fault))
         self._envelope = None
 
     def declined(self, declined: Declined) -> None:
@@ -275,6 +300,8 @@ class Conversation:
         """Forget the transaction."""
         self._asked = None
         self._recipients = {}
+        self._accepted = []
+        self._synchronous = False
         self._envelope = None
 
     def close(self) -> None:
@@ -289,16 +316,34 @@ class Conversation:
     def _not_stored(self, envelope: Envelope, error: SpoolError) -> Reply:
         reply = NO_ROOM if isinstance(error, SpoolFull) else NOT_STORED
         # The client is told what to do, the operator why.
-        self._refuse_content(envelope, f"{reply} ({error})")
+        self._refuse_content(envelope, envelope.addresses, f"{reply} ({error})")
         return reply
 
-    def _refuse_content(self, envelope: Envelope, reply: str) -> None:
+    def _tell_accepted(self, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
+        if not recipients:
+            return
+        self._intake.emit(
+            MessageAccepted(
+                id=envelope.id,
+                client=self._peer.host or "local",
+                reverse_path=envelope.reverse_path,
+                recipients=tuple(each.address for each in recipients),
+                destinations=tuple(sorted(_destinations(recipients))),
+                size=self._size,
+                seconds=self._intake.now() - envelope.received_at,
+                user=envelope.client.user,
+            )
+        )
+
+    def _refuse_content(
+        self, envelope: Envelope, recipients: tuple[Address, ...], reply: str
+    ) -> None:
         self._intake.emit(
             MessageRefused(
                 id=envelope.id,
                 client=self._peer.host or "local",
                 reverse_path=envelope.reverse_path,
-                recipients=envelope.addresses,
+                recipients=recipients,
                 size=self._size,
                 seconds=self._intake.now() - envelope.received_at,
                 reply=reply,
@@ -318,6 +363,10 @@ class Conversation:
         sender = None if asked is None else str(asked.reverse_path or "")
         host = self._peer.host or "local"
         self._intake.emit(CommandRefused(host, command, subject, reply, sender))
+
+
+def _destinations(recipients: Iterable[Recipient]) -> set[str]:
+    return {name for each in recipients for name in each.route.destinations}
 
 
 def _first_line(reply: bytes) -> str:

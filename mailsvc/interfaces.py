@@ -90,6 +90,11 @@ class Claim:
     token: int
     expires_at: float
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what no other claim of a spool has."""
+        return self.delivery.id, self.token
+
 
 class ISpool(Interface):
     """Durable storage of messages and of the deliveries that they owe.

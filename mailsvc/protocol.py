@@ -87,7 +87,7 @@ class SMTPProtocol(Protocol):
         self._peer = Peer(host=host)
         self._tls = ("", "")
         self._session = self._new_session()
-        self._conversation = Conversation(rules.intake, self._peer)
+        self._conversation = self._converse()
         self._waiting = False
         self._advancing = False
         self._ended = False
@@ -308,6 +308,10 @@ class SMTPProtocol(Protocol):
             self._conversation.drop_content()
             self._end(BROKEN)
 
+    def _converse(self) -> Conversation:
+        lmtp = self._rules.policy.role == "lmtp"
+        return Conversation(self._rules.intake, self._peer, reply_each=lmtp)
+
     def _start_content(self, asked: ContentStarted) -> Answer:
         session = self._session
         version, cipher = self._tls
@@ -329,7 +333,7 @@ class SMTPProtocol(Protocol):
         self._conversation.close()
         self._shaking = True
         self._peer = Peer(host=self._host, failures=self._peer.failures)
-        self._conversation = Conversation(self._rules.intake, self._peer)
+        self._conversation = self._converse()
         self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)
         self._timing.handshake()

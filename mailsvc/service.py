@@ -36,6 +36,7 @@ from mailsvc.serving import Serving
 from mailsvc.settings import Listener, Settings
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.view import SpoolLimits
+from mailsvc.synchronous import Synchronous
 
 #: Written by whoever runs the service, readable by nobody else (requirement 46).
 _UMASK = 0o077
@@ -110,6 +111,9 @@ class MailService(MultiService):
             self.spool, reactor, machine.emit, SystemRandom(), tell=self.notices.tell
         )
         self.notices.wake = self.dispatcher.wake
+        self.synchronous = Synchronous(
+            self.spool, self.dispatcher.attempt, reactor, self.dispatcher.lease
+        )
         self.control = Control(self)
         self.serving = Serving(machine, self.spool)
         self._serve: Callable[[], None] | None = None
@@ -240,6 +244,7 @@ class MailService(MultiService):
                 spool=self.spool,
                 router=CheckedRouter(composition.router, composition.checks),
                 authentication=composition.authentication,
+                synchronous=self.synchronous,
                 emit=self.machine.emit,
                 now=self.machine.reactor.seconds,
                 wake=self.dispatcher.wake,

@@ -50,7 +50,15 @@ FLOORS: dict[int, frozenset[str]] = {
             "twisted.plugins.mailsvc_deliverers",
         }
     ),
-    3: frozenset({"mailsvc.dispatch", "mailsvc.intake", "mailsvc.notices", "mailsvc.testing"}),
+    3: frozenset(
+        {
+            "mailsvc.dispatch",
+            "mailsvc.intake",
+            "mailsvc.notices",
+            "mailsvc.synchronous",
+            "mailsvc.testing",
+        }
+    ),
     4: frozenset(
         {
             "mailsvc.attachments",

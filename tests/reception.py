@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec, TypeVar, cast
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
+from mailsvc.dispatch.destination import Verdict
 from mailsvc.errors import SpoolError
 from mailsvc.events import Event
 from mailsvc.intake import Intake
-from mailsvc.interfaces import IIncoming, IRouter, ISpool
-from mailsvc.message import Envelope
+from mailsvc.interfaces import Claim, IIncoming, IRouter, ISpool
+from mailsvc.message import Delivery, Done, Envelope, Outcome
 from mailsvc.protocol import SMTPProtocol
 from mailsvc.realm import Authentication
 from mailsvc.routing import Router, Rule
 from mailsvc.rules import Rules, Timers
 from mailsvc.smtp.policy import Policy
+from mailsvc.spool.view import Answer, AnswerKey
+from mailsvc.synchronous import Synchronous
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,6 +84,41 @@ class Spool:
         self.pushes_back: Deferred[None] | None = None
         self.broken: Exception | None = None
 
+        self.answers: dict[AnswerKey, Answer] = {}
+        self.recorded: list[tuple[str, Outcome]] = []
+
+    def claim_message(self, message_id: str, lease: float) -> list[Claim]:
+        (message,) = (each for each in self.messages if each.envelope.id == message_id)
+        envelope = message.envelope
+        return [
+            Claim(
+                Delivery(
+                    f"{message_id}-{number}", envelope, each, each.route.destinations[0], 1, 10
+                ),
+                number,
+                NOW + lease,
+            )
+            for number, each in enumerate(envelope.recipients, 1)
+            if each.route.sync
+        ]
+
+    def record(self, claim: Claim, outcome: Outcome) -> Deferred[None]:
+        self.recorded.append((claim.delivery.id, outcome))
+        return succeed(None)
+
+    def answer_for(self, key: AnswerKey) -> Deferred[Answer | None]:
+        if self.broken is not None:
+            return fail(self.broken)
+        return succeed(self.answers.get(key))
+
+    def remember_answer(
+        self, key: AnswerKey, reply_text: str, code: int, until: float, delivery_id: str = ""
+    ) -> Deferred[None]:
+        if self.broken is not None:
+            return fail(self.broken)
+        self.answers[key] = Answer(code, reply_text, delivery_id, until)
+        return succeed(None)
+
     def begin(self, envelope: Envelope, stuffed: bool) -> Incoming:
         if self.broken is not None:
             raise self.broken
@@ -93,6 +131,8 @@ class Reception:
 
     :ivar events: what was logged.
     :ivar woken: the destinations that were told of new mail.
+    :ivar asked: the ids under which destinations were asked for an answer at once.
+    :ivar verdict: their answer; None: it comes later, by ``verdicts``.
     """
 
     def __init__(
@@ -111,6 +151,9 @@ class Reception:
         self.clock.advance(NOW)
         self.events: list[Event] = []
         self.woken: list[str] = []
+        self.asked: list[str] = []
+        self.verdict: Verdict | None = Verdict(Done())
+        self.verdicts: list[Deferred[list[Verdict]]] = []
         self.spool = Spool()
         checkers = []
         if users:
@@ -138,6 +181,7 @@ class Reception:
                 cleartext=True,
                 own_senders=own_senders,
             ),
+            synchronous=Synchronous(self.spool, self.attempt, self.clock, 120),
             emit=self.events.append,
             now=self.clock.seconds,
             wake=self._wake,
@@ -155,6 +199,13 @@ class Reception:
         self.protocol.transport = self.transport
         self.protocol.connected = 1
         self.protocol.connectionMade()
+
+    def attempt(self, claims: Sequence[Claim], seconds: float) -> Deferred[list[Verdict]]:
+        self.asked += [each.delivery.id for each in claims]
+        if self.verdict is None:
+            self.verdicts.append(Deferred())
+            return self.verdicts[-1]
+        return succeed([self.verdict for _ in claims])
 
     def _wake(self, names: Iterable[str]) -> None:
         self.woken += sorted(names)

@@ -890,12 +890,11 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("m.toml:6: [auth] checkers: no checker 'oracle'; installed are ", problem)
 
     def test_recipient_checks(self) -> None:
-        for url, fault in (("https://x.test/#a", "a fragment"), ("https://x.test:0/", "there is")):
-            settings = self.settings(
-                **{'deliver = "box"': f'deliver = "box"\ncheck_url = "{url}"'},
-            )
-            [problem] = self.problems(settings)
-            self.assertIn(f"[[route]] check_url: {fault}", problem)
+        settings = self.settings(
+            **{'deliver = "box"': 'deliver = "box"\ncheck_url = "https://x.test/#a"'},
+        )
+        [problem] = self.problems(settings)
+        self.assertIn("[[route]] check_url: a fragment", problem)
 
     def test_certificates(self) -> None:
         settings = self.settings(

@@ -59,7 +59,7 @@ class Attempts:
         self._name = name
         self._means = means
         self._settle = settle
-        self._running: dict[str, Attempt] = {}
+        self._running: dict[tuple[str, int], Attempt] = {}
         self._guard: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Attempts:
         attempt = Attempt(
             claim, destination, now, now + destination.timeout, now + self._means.lease / 2
         )
-        self._running[claim.delivery.id] = attempt
+        self._running[claim.key] = attempt
         attempt.work = self._means.run(self._attempt(attempt), claim.delivery.id, self._name)
         if not attempt.settled and self._guard is None:
             # Later attempts have later times, so this one timer need never move.
@@ -96,7 +96,7 @@ class Attempts:
 
     async def _end(self, attempt: Attempt, failure: Exception | None) -> None:
         attempt.settled = True
-        del self._running[attempt.claim.delivery.id]
+        del self._running[attempt.claim.key]
         await self._settle(attempt, failure)
 
     def _cancel(self, attempt: Attempt, cause: Exception) -> None:

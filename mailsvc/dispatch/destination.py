@@ -51,7 +51,9 @@ class Verdict:
     """What one attempt came to, for who waits for it.
 
     :ivar reply: the SMTP reply text that the destination worded, or empty.
+    :ivar code: that of the SMTP reply, or 0 where the failure names none.
     """
 
     outcome: Outcome
     reply: str = ""
+    code: int = 0

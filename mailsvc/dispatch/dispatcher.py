@@ -40,7 +40,7 @@ class Dispatcher:
     ) -> None:
         self.lease = lease
         self._clock = clock
-        self._watchers: dict[str, Deferred[Verdict]] = {}
+        self._watchers: dict[tuple[str, int], Deferred[Verdict]] = {}
         self._means = Means(spool, clock, emit, random, lease, self._watchers, tell)
         self._queues: dict[str, DestinationQueue] = {}
         self._marked: list[DestinationQueue] = []
@@ -112,14 +112,17 @@ class Dispatcher:
     def attempt(self, claims: Sequence[Claim], seconds: float) -> Deferred[list[Verdict]]:
         """Attempt deliveries now, for a caller who waits: those of synchronous routes.
 
+        Whatever an attempt comes to, nothing is owed after it: who waits is told, and with that the
+        sender, who has the mail still.
+
         :param claims: with a lease of :attr:`lease` seconds.
         :return: what each attempt came to, in the order of ``claims``, once that is recorded.
-            Without a verdict within ``seconds`` it is a retry, and the attempt goes on.
+            Without a verdict within ``seconds`` it is a retry, and the attempt goes on as one of
+            the queue.
         """
         return gatherResults([self._attempt(claim, seconds) for claim in claims])
 
     def _attempt(self, claim: Claim, seconds: float) -> Deferred[Verdict]:
-        name = claim.delivery.id
         watchers = self._watchers
         watcher: Deferred[Verdict] = Deferred()
 
@@ -130,12 +133,12 @@ class Dispatcher:
         limit = self._clock.callLater(seconds, give_up)
 
         def forget(result: Verdict) -> Verdict:
-            watchers.pop(name, None)
+            watchers.pop(claim.key, None)
             if limit.active():
                 limit.cancel()
             return result
 
-        watchers[name] = watcher
+        watchers[claim.key] = watcher
         watcher.addCallback(forget)
         queue = self._queues.get(claim.delivery.destination)
         if queue is None:

@@ -29,7 +29,7 @@ class Means:
     """What the queues of a dispatcher share.
 
     :ivar lease: seconds for which deliveries are claimed.
-    :ivar watchers: who waits for a delivery's verdict, by delivery id.
+    :ivar watchers: who waits for the verdict of an attempt, by the key of its claim.
     :ivar tell: tells senders, or None.
     """
 
@@ -38,7 +38,7 @@ class Means:
     emit: Emit
     random: Random
     lease: float
-    watchers: dict[str, Deferred[Verdict]]
+    watchers: dict[tuple[str, int], Deferred[Verdict]]
     tell: Tell | None = None
 
     def run(

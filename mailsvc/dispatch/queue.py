@@ -274,12 +274,15 @@ class DestinationQueue:
         tell = self._means.tell
         if tell is None:
             return
-        if isinstance(outcome, Dead) and attempt.claim.delivery.id in self._means.watchers:
+        if not isinstance(outcome, Done) and attempt.claim.key in self._means.watchers:
             return  # the SMTP client is told by the reply that it waits for
         reply = failure.reply if isinstance(failure, PermanentFailure) else None
         await tell(attempt.claim, outcome, reply, attempt.destination.schedule)
 
     async def _record(self, claim: Claim, outcome: Outcome) -> bool:
+        if claim.key in self._means.watchers:
+            # Who waits is told, and has the mail still if it is not good: nothing more is owed.
+            outcome = Done()
         if not await self._records.record(claim, outcome):
             return False
         if isinstance(outcome, Retry) and outcome.spent:
@@ -372,16 +375,19 @@ class DestinationQueue:
         emit = self._means.emit
         if isinstance(outcome, Done):
             emit(events.Delivered(*who, took))
+        elif attempt.claim.key in self._means.watchers:
+            pass  # who waits logs the reply
         elif isinstance(outcome, Dead):
             emit(events.Died(*who, outcome.reason, took))
         elif outcome.spent:
             emit(events.Deferred(*who, outcome.reason, outcome.at - now, took))
         reply = failure.reply if isinstance(failure, PermanentFailure) else ""
-        self._answer(attempt.claim, Verdict(outcome, reply))
+        code = failure.code if isinstance(failure, (PermanentFailure, TransientFailure)) else 0
+        self._answer(attempt.claim, Verdict(outcome, reply, code))
 
     def _answer(self, claim: Claim, verdict: Verdict) -> None:
         """Tell who waits for a delivery."""
-        watcher = self._means.watchers.pop(claim.delivery.id, None)
+        watcher = self._means.watchers.pop(claim.key, None)
         if watcher is not None:
             watcher.callback(verdict)
 

@@ -80,25 +80,28 @@ def standard(answer: Answer, now: float) -> None:
 
 
 def cloudmailin(answer: Answer, now: float) -> None:
-    """Apply CloudMailin's mapping: 2xx is success, 4xx a refusal, all else is tried again."""
+    """Apply CloudMailin's mapping: 2xx is success, 4xx a refusal, all else is tried again.
+
+    On a synchronous route a refusal is 554, and what is tried again 450.
+    """
     status = answer.status
     if 400 <= status <= 499:
         raise PermanentFailure(
-            f"the application refused the mail (answer {status})", reply=_worded(answer)
+            f"the application refused the mail (answer {status})", reply=_worded(answer), code=554
         )
     if not 200 <= status <= 299:
-        raise _later(answer, now)
+        raise _later(answer, now, code=450)
 
 
 #: The words of ``answers = "…"`` in the configuration.
 ANSWERS: dict[str, Mapping] = {"standard": standard, "cloudmailin": cloudmailin}
 
 
-def _later(answer: Answer, now: float) -> TransientFailure:
+def _later(answer: Answer, now: float, code: int = 451) -> TransientFailure:
     retry_after = None
     if answer.status in (429, 503):
         retry_after = seconds_to_wait(answer.retry_after, now)
-    return TransientFailure(f"the answer was {answer.status}", retry_after=retry_after)
+    return TransientFailure(f"the answer was {answer.status}", retry_after=retry_after, code=code)
 
 
 def seconds_to_wait(text: str, now: float) -> float | None:
