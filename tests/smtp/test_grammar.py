@@ -71,6 +71,8 @@ class PathTests(SynchronousTestCase):
             (f"{'l' * 257}@x", False),
             (f"{'ä' * 128}@x", True),
             (f"{'ä' * 129}@x", False),
+            (f"a@{domain}.a", True),
+            (f"a@{domain}.aa", False),
             (f"a@{domain}aaa", False),
             (f"a@{label}a", False),
             (f"a@{'ä' * 31}", True),
