@@ -20,6 +20,8 @@ from mailsvc.message import Client, Dead, Delivery, Done, Envelope, Outcome, Rec
 LATE = 14_400.0
 #: Seconds for which a spool that fails is asked again, and those of a lease left for the record.
 _PATIENCE, _RECORDING = 7.0, 5.0
+#: Seconds after that was in vain in which a spool that fails is asked once only.
+_HOPELESS = 60.0
 #: Notifications that are written at the same time; each may hold the whole message in memory.
 _AT_ONCE = 16
 
@@ -91,6 +93,8 @@ class Notices:
         self._emit = emit
         self._in_thread = in_thread
         self._turns = DeferredSemaphore(_AT_ONCE)
+        #: No patience before this: a spool that is full makes no other destination wait for long.
+        self._hopeless_until = 0.0
 
     def change(self, hostname: str, destinations: tuple[str, ...]) -> None:
         """Follow a changed configuration."""
@@ -108,20 +112,24 @@ class Notices:
         if not self.destinations:
             return
         clock = self._clock
-        report = report_of(claim.delivery, outcome, reply, schedule, clock.seconds())
+        now = clock.seconds()
+        report = report_of(claim.delivery, outcome, reply, schedule, now)
         if report is None:
             return
-        until = min(clock.seconds() + _PATIENCE, claim.expires_at - _RECORDING)
+        until = min(now + _PATIENCE, claim.expires_at - _RECORDING)
         wait = 1.0
         while True:
             try:
                 name = await self._turns.run(Deferred.fromCoroutine, self.store(report))
             except Exception as error:
-                if clock.seconds() + wait > until:
+                now = clock.seconds()
+                if now < self._hopeless_until or now + wait > until:
+                    self._hopeless_until = now + _HOPELESS
                     what = f"the sender of {claim.delivery.id} is not told ({report.action})"
                     self._emit(Alert(f"{what}: {error}"))
                     return
             else:
+                self._hopeless_until = 0.0
                 self._emit(
                     Notified(
                         claim.delivery.id, report.action, claim.delivery.envelope.reverse_path, name

@@ -195,6 +195,28 @@ class DispatchTests(NoticesTestCase):
         self.assertEqual(self.spool.recorded, [("m1-1", Dead("secret"))])
         self.assertEqual(self.told(), ["Alert", "Died"])
 
+    def test_a_spool_that_stays_full_holds_up_no_more(self) -> None:
+        self.test_a_full_spool_holds_the_record_up_only_for_a_time()
+        self.spool.rows["m1-1"].dead = ""
+        self.start()
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(self.told(), ["Alert", "Died"] * 2)
+        self.spool.full = False
+        self.spool.rows["m1-1"].dead = ""
+        self.start()
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(self.told()[4:], ["Notified", "Died"])
+        # There was hope again, so there is patience again.
+        self.spool.rows["m1-1"].dead = ""
+        del self.spool.contents[notice_id(self.report)]
+        self.spool.full = True
+        self.start()
+        for _ in range(3):
+            self.clock.advance(0)
+        self.assertEqual(self.told()[6:], [])
+
     def test_a_spool_that_recovers_gets_it(self) -> None:
         self.spool.full = True
         for _ in range(3):
