@@ -194,8 +194,8 @@ class RelayTestCase(SecureTestCase):
             self.assertIn(b" with %s" % keyword, content)
             self.assertTrue(content.startswith(b"Return-Path: <%s>\n" % SENDER.encode()))
 
-    def postfix(self, port: int, mechanisms: str, keyword: bytes) -> None:
-        """Relay by Postfix.
+    def run_postfix(self, port: int, mechanisms: str = "") -> tuple[str, Path]:
+        """Run a Postfix that relays to a port; return its configuration and its log.
 
         :param mechanisms: those that it may log in by; empty: it does not log in.
         """
@@ -221,17 +221,19 @@ class RelayTestCase(SecureTestCase):
         (self.home / "passwords").write_text(f"[localhost]:{port} {USER}:{PASSWORD}\n", "utf-8")
         self.run_program("postfix", "-c", str(etc), "start")
         self.addCleanup(self.run_program, "postfix", "-c", str(etc), "abort", status=None)
+        return str(etc), Path("/var/log", log)
+
+    def postfix(self, port: int, mechanisms: str, keyword: bytes) -> None:
+        etc, log = self.run_postfix(port, mechanisms)
         sent = (mails.eight_bit(), mails.dots_and_blanks(), mails.multipart())
         for content in sent:
             self.run_program(
-                *("sendmail", "-C", str(etc), "-i", "-f", SENDER, RECIPIENT),
+                *("sendmail", "-C", etc, "-i", "-f", SENDER, RECIPIENT),
                 stdin=content.replace(b"\r\n", b"\n"),
             )
-        self.check(Path("/var/log", log), keyword, *sent)
+        self.check(log, keyword, *sent)
         # An empty queue: Postfix, too, holds that everything was handed over.
-        until(
-            lambda: "queue is empty" in self.run_program("mailq", "-C", str(etc)), "an empty queue"
-        )
+        until(lambda: "queue is empty" in self.run_program("mailq", "-C", etc), "an empty queue")
 
     def exim(self, port: int, auth: str, chunking: str, keyword: bytes) -> None:
         owner = self.user("Debian-exim")
@@ -294,6 +296,32 @@ class ScramRelayTests(RelayTestCase):
     @pytest.mark.needs("postfix")
     def test_postfix_logged_in(self) -> None:
         self.postfix(self.submission, "scram-sha-256", b"ESMTPSA")
+
+
+@pytest.mark.proof
+class NotifiedRelayTests(RelayTestCase):
+    """Requirement 39: what a sender asks Postfix for is passed on, and done here."""
+
+    auth = '[notifications]\ndeliver = "archive"'
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_asks_for_a_notification(self) -> None:
+        etc, _ = self.run_postfix(self.mx)
+        self.run_program(
+            *("sendmail", "-C", etc, "-i", "-f", SENDER, "-N", "success", "-V", "order=7"),
+            *("-R", "hdrs", RECIPIENT),
+            stdin=mails.simple().replace(b"\r\n", b"\n"),
+        )
+        (notification,) = [
+            filed for filed in self.in_maildir(2) if b"\nAuto-Submitted: auto-replied\n" in filed
+        ]
+        for field in (
+            b"Original-Envelope-Id: order=7",
+            b"Original-Recipient: rfc822; bob@example.com",
+            b"Action: delivered",
+            b"Subject: Hello",
+        ):
+            self.assertIn(b"\n%b\n" % field, notification)
 
 
 @pytest.mark.proof
