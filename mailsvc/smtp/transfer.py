@@ -48,7 +48,7 @@ def bdat(talk: Conversation, argument: bytes) -> None:
     chunk = talk.chunk = Chunk(octets, octets, match[2] is not None)
     refusal = ORDER[b"BDAT"][talk.state]
     if refusal is not None:
-        chunk.refusal = refusal
+        chunk.refusal = _for_each(talk, chunk, refusal)
         chunk.bad = True
         _expect(talk, chunk)
     elif talk.content is None:
@@ -63,15 +63,22 @@ def _bdat_answered(talk: Conversation, answer: Answer) -> None:
     if isinstance(answer, Reply) and answer.code == 421:
         talk.say(answer)
     elif isinstance(answer, Reply):
-        octets = answer.encode(utf8=talk.utf8)
-        if chunk.last and talk.policy.role == "lmtp":
-            octets *= talk.recipients
-        chunk.refusal = octets
+        chunk.refusal = _for_each(talk, chunk, answer.encode(utf8=talk.utf8))
         talk.move(Move.CHUNK_REFUSED)
         _expect(talk, chunk)
     else:
         talk.content = _begin(talk, stuffed=False)
         _announce(talk, talk.content, chunk)
+
+
+def _for_each(talk: Conversation, chunk: Chunk, octets: bytes) -> bytes:
+    """Return the reply to a refused chunk: on LMTP the last one has one for each recipient.
+
+    RFC 2033 section 4.3: a client counts them, if an earlier chunk was refused, too.  Without any
+    recipient there is one all the same (requirement 1).
+    """
+    each = chunk.last and talk.policy.role == "lmtp"
+    return octets * talk.recipients if each and talk.recipients else octets
 
 
 def _begin(talk: Conversation, *, stuffed: bool) -> Content:

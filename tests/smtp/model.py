@@ -135,12 +135,12 @@ class Model:
     def reply(self, text: str, times: int = 1) -> None:
         self.replies += [text] * times
 
-    def wrong(self, text: str) -> None:
+    def wrong(self, text: str, times: int = 1) -> None:
         self.bad += 1
         if self.bad > self.rules.bad:
             self.close("421 4.7.0")
         else:
-            self.reply(text)
+            self.reply(text, times)
 
     def close(self, text: str) -> None:
         self.reply(text)
@@ -347,9 +347,11 @@ class Model:
             self.told.append("...")
             return b""
         if not begun:
+            each = last and self.rules.lmtp
+            times = self.recipients if each and self.recipients else 1
             if last and self.spoilt:
                 self.reset()
-            self.wrong("503 5.5.1")
+            self.wrong("503 5.5.1", times)
             return rest
         assert self.chunks is not None
         self.chunks.append(chunk)

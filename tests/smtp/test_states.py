@@ -201,6 +201,13 @@ class BadCommandTests(SynchronousTestCase):
             some, none = self.replies(GREETING, line, **{more: True})
             self.assertEqual((some[:3], none[:3]), (code, "421"), line)
 
+    def test_bad_where_there_is_neither_tls_nor_login(self) -> None:
+        for line in ("STARTTLS", "AUTH PLAIN"):
+            for bad, code in ((1, "502"), (0, "421")):
+                owner = Owner(Policy("mx.example.com", bad_commands=bad))
+                owner.say(GREETING)
+                self.assertEqual(last(owner.say(f"{line}\r\n"))[:3], code, line)
+
     def test_not_bad(self) -> None:
         """A client may not know better: another recipient, a smaller message, another time."""
         cases = (
