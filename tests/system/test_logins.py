@@ -39,13 +39,14 @@ class ChannelBindingTests(SecureTestCase):
         assert isinstance(client.sock, ssl.SSLSocket)
         return client, client.sock
 
-    def login(self, client: smtplib.SMTP, name: str, binding: bytes) -> int:
-        """Return the code of the reply to the client's last word."""
+    def login(self, client: smtplib.SMTP, name: str = "", binding: bytes = b"") -> int:
+        """Return the code of the reply to the client's last word; without a name bind nothing."""
+        mechanism = "SCRAM-SHA-256-PLUS" if name else "SCRAM-SHA-256"
         scram = scramp.ScramClient(
-            ["SCRAM-SHA-256-PLUS"], USER, PASSWORD, channel_binding=(name, binding)
+            [mechanism], USER, PASSWORD, channel_binding=(name, binding) if name else None
         )
         first = encoded(scram.get_client_first())
-        code, challenge = client.docmd("AUTH", f"SCRAM-SHA-256-PLUS {first}")
+        code, challenge = client.docmd("AUTH", f"{mechanism} {first}")
         self.assertEqual(code, 334)
         scram.set_server_first(base64.b64decode(challenge).decode())
         code, challenge = client.docmd(encoded(scram.get_client_final()))
@@ -69,6 +70,18 @@ class ChannelBindingTests(SecureTestCase):
         assert presented is not None
         binding = hashlib.sha256(presented).digest()
         self.assertEqual(self.login(client, "tls-server-end-point", binding), 235)
+
+    def test_starttls_forgets_the_login(self) -> None:
+        """Requirement 27: who somebody was in clear text says nothing about who is there now."""
+        client = smtplib.SMTP("localhost", self.submission, timeout=DEADLINE)
+        self.addCleanup(client.close)
+        client.ehlo()
+        self.assertEqual(self.login(client), 235)
+        self.assertEqual(client.mail(ENVELOPE[0])[0], 250)
+        client.starttls(context=ssl.create_default_context(cafile=self.trust))
+        client.ehlo()
+        self.assertIn("SCRAM-SHA-256-PLUS", client.esmtp_features["auth"].split())
+        self.assertEqual(client.mail(ENVELOPE[0])[0], 530)
 
     def test_somebody_between_is_found_out(self) -> None:
         """Who ends TLS in the middle has another certificate, and with that another binding."""
