@@ -188,6 +188,15 @@ class HandshakeTests(SynchronousTestCase):
         self.assertTrue(transport.disconnected)
         self.assertEqual(transport.value(), b"")
 
+    def test_a_stop_does_not_wait_for_it(self) -> None:
+        path = Path(self.mktemp()) / "mx.pem"
+        issued = Issuer().issue("mx.example.com").write(path)
+        listening = Listening(tls=CertificateStore(issued, hostname="mx.example.com").options())
+        transport = listening.connect(address(ONE), b"\x16")
+        listening.factory.stop()
+        self.assertTrue(transport.disconnected)
+        self.assertEqual(transport.value(), b"")
+
     def test_starttls(self) -> None:
         """The same behind the 220 of STARTTLS; the timer of a command is not asked."""
 
@@ -205,6 +214,7 @@ class HandshakeTests(SynchronousTestCase):
         )
         self.assertEqual(reception.codes("EHLO x.example", "STARTTLS")[-1:], ["220"])
         self.assertTrue(transport.started)
+        self.assertFalse(transport.disconnected)
         reception.clock.advance(29)
         self.assertFalse(transport.disconnected)
         reception.clock.advance(1)

@@ -399,6 +399,22 @@ class LoginTests(Base):
         self.clock.advance(2)
         self.assertEqual(ISender(self.successResultOf(answer)).identity, "tim")
 
+    def test_a_wait_hides_the_check_no_less(self) -> None:
+        """Requirement 32: the delay counts from the end of the wait, however long that was."""
+        authentication = self.authentication(rules=Penalty(address_free=0))
+        for _ in range(2):
+            first = Deferred.fromCoroutine(self.plain(authentication, "tim", "pen"))
+            first.addErrback(lambda failure: failure.trap(Refused))
+        self.peer = Peer("192.0.2.1", secure=True)
+        answer = Deferred.fromCoroutine(self.plain(authentication, "tim", "pen"))
+        used = self.threads.used
+        self.clock.advance(2)
+        self.assertGreater(self.threads.used, used)
+        self.clock.advance(0.5)
+        self.assertNoResult(answer)
+        self.clock.advance(0.5)
+        self.failureResultOf(answer, Refused)
+
     def test_malformed(self) -> None:
         """Requirement 30: what is no message of the mechanism is 501, and no failed login."""
         exchange = self.authentication().begin("PLAIN", self.peer)
@@ -430,6 +446,9 @@ class LoginTests(Base):
         self.refusal(self.plain(authentication), 454)
         scram = authentication.begin("SCRAM-SHA-256", self.peer)
         self.refusal(scram.respond(b"n,,n=tim,r=abc"), 454)
+        for event, mechanism in zip(self.events, ("PLAIN", "SCRAM-SHA-256"), strict=True):
+            self.assertIn(f"AUTH {mechanism} tim", event.text())
+            self.assertIn(": 454 4.7.0 ", event.text())
         self.threads.release()
         self.assertEqual(ISender(self.successResultOf(first)).identity, "tim")
 
