@@ -7,8 +7,10 @@ what ended it; coverage, which saves when Python ends, would see nothing.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import coverage
+from coverage.exceptions import CoverageException
 from twisted.application import app
 from twisted.scripts.twistd import run
 
@@ -19,7 +21,9 @@ def _save_and_end(number: int) -> None:
     measuring = coverage.Coverage.current()
     if measuring is not None:
         measuring.stop()
-        measuring.save()
+        # A service that gave its privileges away may not write where the figures go.
+        with suppress(OSError, CoverageException):
+            measuring.save()
     _end(number)
 
 
