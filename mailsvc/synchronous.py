@@ -7,7 +7,7 @@ destination asked again under the same id.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -51,6 +51,9 @@ class AnsweringSpool(Protocol):
     def record(self, claim: Claim, outcome: Outcome) -> Awaitable[None]:
         """Store an outcome; see :class:`mailsvc.interfaces.ISpool`."""
 
+    def paused(self) -> Mapping[str, str]:
+        """Return why destinations are paused, by name."""
+
     def answer_for(self, key: AnswerKey) -> Awaitable[Answer | None]:
         """Return what was answered to the same mail before, or None."""
 
@@ -65,14 +68,13 @@ class Synchronous:
 
     :param attempt: attempts claimed deliveries now; see :meth:`Dispatcher.attempt`.
     :param clock: its seconds are those of the epoch.
-    :param lease: seconds for which deliveries are claimed, and at least as long as any attempt is
-        waited for.
+    :param lease: seconds for which deliveries are claimed.
     """
 
     def __init__(
         self,
         spool: AnsweringSpool,
-        attempt: Callable[[Sequence[Claim], float], Awaitable[list[Verdict]]],
+        attempt: Callable[[Sequence[Claim]], Awaitable[list[Verdict]]],
         clock: IReactorTime,
         lease: float,
     ) -> None:
@@ -140,6 +142,10 @@ class Synchronous:
         if known is not None and known.code:
             await spool.record(claim, Done())
             return Ruling(_reply(known.code, known.text), "as it was answered before")
+        paused = spool.paused().get(claim.delivery.destination)
+        if paused is not None:
+            await spool.record(claim, Done())
+            return _later(f"the destination is paused: {paused}")
         name = claim.delivery.id
         until = self._clock.seconds() + KEPT
         if known is None:
@@ -147,7 +153,7 @@ class Synchronous:
         else:
             name = known.delivery_id
             claim = replace(claim, delivery=replace(claim.delivery, id=name))
-        (verdict,) = await self._attempt([claim], self._lease)
+        (verdict,) = await self._attempt([claim])
         ruling = _ruling(verdict, claim.delivery.envelope.id)
         reply = ruling.reply
         if reply.code // 100 != 4:

@@ -84,6 +84,7 @@ class Spool:
         self.pushes_back: Deferred[None] | None = None
         self.broken: Exception | None = None
 
+        self.pauses: dict[str, str] = {}
         self.answers: dict[AnswerKey, Answer] = {}
         self.recorded: list[tuple[str, Outcome]] = []
 
@@ -105,6 +106,9 @@ class Spool:
     def record(self, claim: Claim, outcome: Outcome) -> Deferred[None]:
         self.recorded.append((claim.delivery.id, outcome))
         return succeed(None)
+
+    def paused(self) -> dict[str, str]:
+        return self.pauses
 
     def answer_for(self, key: AnswerKey) -> Deferred[Answer | None]:
         if self.broken is not None:
@@ -200,7 +204,7 @@ class Reception:
         self.protocol.connected = 1
         self.protocol.connectionMade()
 
-    def attempt(self, claims: Sequence[Claim], seconds: float) -> Deferred[list[Verdict]]:
+    def attempt(self, claims: Sequence[Claim]) -> Deferred[list[Verdict]]:
         self.asked += [each.delivery.id for each in claims]
         if self.verdict is None:
             self.verdicts.append(Deferred())

@@ -201,6 +201,18 @@ class RepeatTests(RouteTestCase):
         self.reception.verdicts[0].callback([Verdict(Done())])
         self.assertEqual([code for code, _ in self.answers()], [250])
 
+    def test_a_paused_destination(self) -> None:
+        """It is not asked, nothing is kept for it, and what it answered before still holds."""
+        first = self.send("now")
+        self.reception.spool.pauses["app"] = "answer 410"
+        self.assertEqual(self.send("now"), first)
+        (line,) = self.send("too")
+        self.assertTrue(line.startswith("451 4.3.0 "), line)
+        (refused,) = self.reception.logged(MessageRefused)
+        self.assertTrue(refused.text().endswith("(the destination is paused: answer 410)"))
+        self.assertEqual(len(self.reception.asked), 1)
+        self.assertEqual([each[1] for each in self.reception.spool.recorded], [Done(), Done()])
+
     def test_an_answer_that_cannot_be_kept(self) -> None:
         """The client is told all the same: the destination has answered for the mail."""
         self.reception.verdict = None

@@ -13,7 +13,6 @@ from mailsvc.dispatch.means import Means, Tell
 from mailsvc.dispatch.queue import DestinationQueue
 from mailsvc.events import Emit
 from mailsvc.interfaces import Claim, ISpool
-from mailsvc.message import Retry
 
 #: Seconds for which deliveries are claimed.  The lease of a longer attempt is extended; that of a
 #: process that died ends at once where the spool sees it die.
@@ -109,37 +108,20 @@ class Dispatcher:
         states = ((name, queue.state()) for name, queue in self._queues.items())
         return {name: state for name, state in states if state is not None}
 
-    def attempt(self, claims: Sequence[Claim], seconds: float) -> Deferred[list[Verdict]]:
+    def attempt(self, claims: Sequence[Claim]) -> Deferred[list[Verdict]]:
         """Attempt deliveries now, for a caller who waits: those of synchronous routes.
 
         Whatever an attempt comes to, nothing is owed after it: who waits is told, and with that the
         sender, who has the mail still.
 
         :param claims: with a lease of :attr:`lease` seconds.
-        :return: what each attempt came to, in the order of ``claims``, once that is recorded.
-            Without a verdict within ``seconds`` it is a retry, and the attempt goes on as one of
-            the queue.
+        :return: what each attempt came to, in the order of ``claims``, once that is recorded or
+            cannot be; it waits for as long as the attempts may take.
         """
-        return gatherResults([self._attempt(claim, seconds) for claim in claims])
+        return gatherResults([self._attempt(claim) for claim in claims])
 
-    def _attempt(self, claim: Claim, seconds: float) -> Deferred[Verdict]:
-        watchers = self._watchers
-        watcher: Deferred[Verdict] = Deferred()
-
-        def give_up() -> None:
-            text = f"no answer within {seconds:.0f} s"
-            watcher.callback(Verdict(Retry(self._clock.seconds(), text)))
-
-        limit = self._clock.callLater(seconds, give_up)
-
-        def forget(result: Verdict) -> Verdict:
-            watchers.pop(claim.key, None)
-            if limit.active():
-                limit.cancel()
-            return result
-
-        watchers[claim.key] = watcher
-        watcher.addCallback(forget)
+    def _attempt(self, claim: Claim) -> Deferred[Verdict]:
+        watcher = self._watchers[claim.key] = Deferred[Verdict]()
         queue = self._queues.get(claim.delivery.destination)
         if queue is None:
             # Its destination went with a reload since the message was accepted.

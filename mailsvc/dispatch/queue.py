@@ -263,6 +263,7 @@ class DestinationQueue:
             await self._tell_sender(attempt, outcome, failure)
             if await self._record(attempt.claim, outcome):
                 self._tell(attempt, outcome, failure)
+            self._answer(attempt.claim, _verdict(outcome, failure))
         finally:
             self._recording -= 1
             self._ended()
@@ -298,8 +299,8 @@ class DestinationQueue:
     async def _release(self, claim: Claim) -> None:
         try:
             outcome = Retry(self._means.clock.seconds(), "not attempted", spent=False)
-            if await self._record(claim, outcome):
-                self._answer(claim, Verdict(outcome))
+            await self._record(claim, outcome)
+            self._answer(claim, Verdict(outcome))
         finally:
             self._recording -= 1
             self._ended()
@@ -360,7 +361,7 @@ class DestinationQueue:
         return Retry(now, reason, spent=False)
 
     def _tell(self, attempt: Attempt, outcome: Outcome, failure: Exception | None) -> None:
-        """Log a recorded outcome, and give it to who waits for it."""
+        """Log a recorded outcome."""
         delivery = attempt.claim.delivery
         now = self._means.clock.seconds()
         took = now - attempt.began
@@ -381,9 +382,6 @@ class DestinationQueue:
             emit(events.Died(*who, outcome.reason, took))
         elif outcome.spent:
             emit(events.Deferred(*who, outcome.reason, outcome.at - now, took))
-        reply = failure.reply if isinstance(failure, PermanentFailure) else ""
-        code = failure.code if isinstance(failure, (PermanentFailure, TransientFailure)) else 0
-        self._answer(attempt.claim, Verdict(outcome, reply, code))
 
     def _answer(self, claim: Claim, verdict: Verdict) -> None:
         """Tell who waits for a delivery."""
@@ -396,6 +394,8 @@ class DestinationQueue:
         self._means.emit(
             events.Alert(f"lost the lease of {delivery.id}: attempt {delivery.attempt} was ended")
         )
+        now = self._means.clock.seconds()
+        self._answer(attempt.claim, Verdict(Retry(now, "its lease was lost", spent=False)))
 
     def _trouble(self, what: str, error: Exception) -> None:
         """Say that the spool fails, and leave it alone for a moment."""
@@ -411,3 +411,9 @@ class DestinationQueue:
                 self._quiet()
         elif self._stalled:
             self._mark(self)
+
+
+def _verdict(outcome: Outcome, failure: Exception | None) -> Verdict:
+    reply = failure.reply if isinstance(failure, PermanentFailure) else ""
+    code = failure.code if isinstance(failure, (PermanentFailure, TransientFailure)) else 0
+    return Verdict(outcome, reply, code)

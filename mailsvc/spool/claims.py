@@ -89,10 +89,14 @@ class Claims:
 
     # Fresh deliveries
 
-    def hold(self, destination: str) -> bool:
-        """Say whether a delivery that is being accepted is to be fresh; it is counted then."""
+    def hold(self, destination: str, *, sync: bool = False) -> bool:
+        """Say whether a delivery that is being accepted is to be fresh; it is counted then.
+
+        :param sync: of a synchronous route: whoever waits for it takes it, in any case.
+        """
         queue = self._queue(destination)
-        if queue.paused is not None or len(queue.fresh) + queue.accepting >= FRESH:
+        full = queue.paused is not None or len(queue.fresh) + queue.accepting >= FRESH
+        if full and not sync:
             return False
         queue.accepting += 1
         return True

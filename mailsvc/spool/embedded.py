@@ -210,7 +210,7 @@ class EmbeddedSpool(Oversight):
                     continue
                 seen.add(recipient.address)
             for name in recipient.route.destinations:
-                plan.append(Planned(index, name, hold(name)))
+                plan.append(Planned(index, name, hold(name, sync=recipient.route.sync)))
         return plan
 
     def _failed(self, message: Accepting) -> None:

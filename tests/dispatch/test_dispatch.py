@@ -13,6 +13,7 @@ from mailsvc.breaker import BreakerPolicy
 from mailsvc.dispatch import Destination, Dispatcher, Verdict
 from mailsvc.errors import (
     DestinationPaused,
+    LeaseLost,
     PermanentFailure,
     SpoolError,
     TransientFailure,
@@ -837,12 +838,12 @@ class StopTests(DispatchTestCase):
 class AttemptTests(DispatchTestCase):
     """What a synchronous route waits for."""
 
-    def attempt(self, receiver: Receiver, *, seconds: float = 30) -> Deferred[list[Verdict]]:
+    def attempt(self, receiver: Receiver) -> Deferred[list[Verdict]]:
         """Attempt a delivery that the dispatcher did not claim itself."""
         self.serve(Destination("app", receiver, concurrency=2))
         self.settle()
         self.spool.add("app")
-        return self.dispatcher.attempt(self.claims(), seconds)
+        return self.dispatcher.attempt(self.claims())
 
     def claims(self) -> Sequence[Claim]:
         return self.successResultOf(
@@ -870,16 +871,32 @@ class AttemptTests(DispatchTestCase):
         assert isinstance(outcome, Retry)
         self.assertEqual(outcome.reason, "500")
 
-    def test_no_answer_in_time(self) -> None:
-        receiver = Receiver("wait")
-        attempted = self.attempt(receiver)
-        self.clock.advance(30)
+    def test_a_long_attempt(self) -> None:
+        """It is waited for to its end, which its own time limit brings about."""
+        attempted = self.attempt(Receiver("wait"))
+        for _ in range(299):
+            self.clock.advance(1)
+        self.assertNoResult(attempted)
+        self.clock.advance(1)
         (verdict,) = self.successResultOf(attempted)
         assert isinstance(verdict.outcome, Retry)
-        self.assertEqual(verdict.outcome.reason, "no answer within 30 s")
-        receiver.finish()
-        self.settle()
+        self.assertEqual(verdict.outcome.reason, "not done within 300 s")
         self.assertEqual(self.spool.rows, {})
+
+    def test_a_record_that_fails(self) -> None:
+        """Who waits is told the truth all the same."""
+        self.spool.failing["record"] = SpoolError("disk")
+        attempted = self.attempt(Receiver())
+        for _ in range(120):
+            self.clock.advance(1)
+        self.assertEqual(self.successResultOf(attempted), [Verdict(Done())])
+
+    def test_a_lease_that_is_lost(self) -> None:
+        attempted = self.attempt(Receiver("wait"))
+        self.spool.failing["extend"] = LeaseLost("gone")
+        self.clock.advance(60)
+        (verdict,) = self.successResultOf(attempted)
+        self.assertEqual(verdict.outcome, Retry(self.clock.seconds(), "its lease was lost", False))
 
     def test_the_verdict_comes_after_the_record(self) -> None:
         self.spool.held.add("record")
@@ -896,7 +913,7 @@ class AttemptTests(DispatchTestCase):
         self.assertEqual(len(receiver.open), 2)
         for _ in range(3):
             self.spool.add("app")
-        attempted = self.dispatcher.attempt(self.claims(), 30)
+        attempted = self.dispatcher.attempt(self.claims())
         self.assertEqual(len(receiver.open), 4)
         receiver.finish()
         first, second, third = self.successResultOf(attempted)
@@ -912,7 +929,7 @@ class AttemptTests(DispatchTestCase):
         self.spool.add("app")
         self.serve(Destination("app", receiver, breaker=policy))
         self.spool.add("app")
-        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims(), 30))
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims()))
         assert isinstance(verdict.outcome, Retry)
         self.assertFalse(verdict.outcome.spent)
         self.assertEqual(len(receiver.seen), 1)
@@ -920,7 +937,7 @@ class AttemptTests(DispatchTestCase):
     def test_a_destination_that_went_with_a_reload(self) -> None:
         self.serve()
         self.spool.add("app")
-        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims(), 30))
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims()))
         assert isinstance(verdict.outcome, Retry)
         self.assertEqual(self.spool.rows, {})
         self.assertEqual(self.dispatcher.states(), {})

@@ -138,6 +138,6 @@ class EmbeddedSpoolTests(TestCase):
         self.dispatcher.start()
         message_id = await self.put("app", sync=True)
         claims = self.spool.claim_message(message_id, self.dispatcher.lease)
-        (verdict,) = await self.dispatcher.attempt(claims, 10)
+        (verdict,) = await self.dispatcher.attempt(claims)
         self.assertEqual(verdict.reply, "no such ticket")
         await self.close()

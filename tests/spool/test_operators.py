@@ -187,6 +187,15 @@ class OversightTests(SpoolTestCase):
         [left] = spool.claim_message(dropped, 30.0)
         self.assertEqual(left.delivery.destination, "other")
 
+    async def test_a_pause_does_not_queue_synchronous_deliveries(self) -> None:
+        """Who waits has them, and says what becomes of them: the mail is the sender's still."""
+        spool = await self.opened()
+        await spool.pause("app", "410")
+        message_id = await self.store(spool, "app", sync=True)
+        [claim] = spool.claim_message(message_id, 30.0)
+        await spool.record(claim, Done())
+        self.assertEqual(await spool.entries(), ())
+
     async def test_a_synchronous_delivery_that_nobody_takes_is_queued(self) -> None:
         spool = await self.opened()
         message_id = await self.store(spool, sync=True)

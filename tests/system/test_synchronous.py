@@ -49,6 +49,18 @@ class SynchronousTests(SystemTestCase):
         self.assertEqual(len({one, two, three}), 3)
         self.assertEqual(self.queued(), 0)
 
+    def test_a_paused_destination(self) -> None:
+        """410 pauses; mail that comes then is the sender's still, and nothing of it is kept."""
+        self.receiver.answer = lambda request: 410
+        self.assertEqual(self.send("one")[0], 451)
+        self.receiver.answer = lambda request: 204
+        for _ in range(2):
+            self.assertEqual(self.send("two")[0], 451)
+        self.assertEqual(self.queued(), 0)
+        self.mailsvc("resume", "--config", "mailsvc.toml", "app")
+        self.assertEqual(self.send("two")[0], 250)
+        self.assertEqual(len(self.receiver.requests), 2)
+
     def test_a_kill_before_the_answer(self) -> None:
         """Requirement 36: what was stored is delivered after the next start."""
         asked, go = threading.Event(), threading.Event()
