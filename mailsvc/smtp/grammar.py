@@ -14,21 +14,23 @@ from typing import NamedTuple
 
 from mailsvc.message import Address
 
+# Groups are atomic, (?>...), where they are not to be tried again: a possessive quantifier behind a
+# group takes too much in Python before 3.11.5 (gh-106052).
 # atext of RFC 5322 section 3.2.3, and UTF8-non-ascii (RFC 6531 section 3.3) without the control
 # characters and line separators that Unicode has beyond ASCII.
 _HIGH = "\u00a0-\u2027\u202a-\U0010ffff"
 _ATEXT = rf"[A-Za-z0-9!#$%&'*+\-/=?^_`{{|}}~{_HIGH}]"
-_DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*+"
+_DOT_STRING = rf"{_ATEXT}++(?>(?:\.{_ATEXT}++)*)"
 # Quoted-string of RFC 5321 section 4.1.2: no control characters, not even quoted.
-_QUOTED = rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{_HIGH}]|\\[\x20-\x7e])*+"'
+_QUOTED = rf'"(?>(?:[\x20\x21\x23-\x5b\x5d-\x7e{_HIGH}]|\\[\x20-\x7e])*)"'
 # The underscore is no letter of RFC 5321, but is found in real host names.
 _LABEL = rf"(?!-)[A-Za-z0-9_\-{_HIGH}]++(?<!-)"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*+"
+_DOMAIN = rf"{_LABEL}(?>(?:\.{_LABEL})*)"
 _LITERAL = r"\[[A-Za-z0-9.:]++\]"
 _AT_DOMAIN = rf"@(?:{_DOMAIN}|{_LITERAL})"
 
 _PATH = re.compile(
-    rf"<({_AT_DOMAIN}(?:,{_AT_DOMAIN})*+:)?"
+    rf"<({_AT_DOMAIN}(?>(?:,{_AT_DOMAIN})*):)?"
     rf"({_DOT_STRING}|{_QUOTED})@({_DOMAIN}|{_LITERAL})>"
 )
 _MAILBOX = re.compile(rf"({_DOT_STRING}|{_QUOTED})@({_DOMAIN}|{_LITERAL})")
