@@ -101,7 +101,7 @@ class ContentMemory:
 class Reception:
     """Takes messages in for one spool.
 
-    :param submit: hands an acceptance to the writer; called in any thread.
+    :param submit: hands an acceptance to the writer.
     :param accepted: called in the reactor's thread with a message that is durable.
     :param failed: called there with one that is not, and will not be.
     :param spill_above: octets of content that go to a file of its own.
@@ -305,7 +305,8 @@ class Incoming:
         message = acceptance.message
         message.crc = crc
         message.file = self._reception.file_name(message.message_id)
-        self._reception.submit(acceptance)
+        reception = self._reception
+        reception.threads.callFromThread(reception.submit, acceptance)
 
     def _settled(self, acceptance: Acceptance) -> None:
         reception = self._reception

@@ -20,6 +20,14 @@ from mailsvc.spool.schema import DEAD, HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 #: Envelopes of the last messages seen, so that a thousand recipients do not mean as many decodings.
 _ENVELOPES = 32
 
+#: Rows of a statement at most; SQLite took 999 values before 3.32.
+_ROWS = 32
+
+_MESSAGE_COLUMNS = (
+    "seq, id, segment, offset, file, length, crc, stuffed, size, next_number, envelope"
+)
+_DELIVERY_COLUMNS = "key, destination, recipient, state, attempts, due, owner, token, octets"
+
 
 class Memory:
     """What is kept between transactions of one process.
@@ -70,27 +78,25 @@ class Transaction:
         seq = self._last_seq()
         clock = int(self.now * 1000)
         process = self.memory.process
-        rows = []
-        deliveries = []
+        rows: list[object] = []
+        deliveries: list[object] = []
         for message in messages:
             seq = max(seq + 1, clock)
             message.seq = seq
             message.tokens = []
             length = message.length
-            rows.append(
-                (
-                    seq,
-                    message.message_id,
-                    message.segment,
-                    message.offset,
-                    message.file,
-                    length,
-                    message.crc,
-                    message.stuffed,
-                    message.size,
-                    len(message.plan) + 1,
-                    message.envelope.decode("utf-8"),
-                )
+            rows += (
+                seq,
+                message.message_id,
+                message.segment,
+                message.offset,
+                message.file,
+                length,
+                message.crc,
+                message.stuffed,
+                message.size,
+                len(message.plan) + 1,
+                message.envelope.decode("utf-8"),
             )
             key = seq << NUMBER_BITS
             for planned in message.plan:
@@ -101,31 +107,39 @@ class Transaction:
                 if planned.held:
                     token = self.memory.token()
                     message.tokens.append(token)
-                deliveries.append(
-                    (
-                        key,
-                        destination,
-                        planned.recipient,
-                        HELD if planned.held else WAITING,
-                        self.now,
-                        process if planned.held else None,
-                        token,
-                        length,
-                    )
+                deliveries += (
+                    key,
+                    destination,
+                    planned.recipient,
+                    HELD if planned.held else WAITING,
+                    0,
+                    self.now,
+                    process if planned.held else None,
+                    token,
+                    length,
                 )
             self._place(message.segment, seq, 1, length)
         self._seq = seq
-        many = self.connection.executemany
-        many(
-            "INSERT INTO messages (seq, id, segment, offset, file, length, crc, stuffed, size,"
-            " next_number, envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
-        many(
-            "INSERT INTO deliveries (key, destination, recipient, state, attempts, due, owner,"
-            " token, octets) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?)",
-            deliveries,
-        )
+        self._insert("messages", _MESSAGE_COLUMNS, rows)
+        self._insert("deliveries", _DELIVERY_COLUMNS, deliveries)
+
+    def _insert(self, table: str, columns: str, values: list[object]) -> None:
+        """Insert rows, whose values stand one after another, many to a statement.
+
+        Each step of a statement gives the interpreter's lock away, and a row of ``executemany`` is
+        a step: beside a busy reactor a row waits longer for the lock than it takes to insert.
+        """
+        width = columns.count(",") + 1
+        row = f"({', '.join('?' * width)})"
+        done, count = 0, len(values) // width
+        while done < count:
+            # Powers of two, so that there are few statements and all of them stay prepared.
+            many = min(_ROWS, 1 << (count - done).bit_length() - 1)
+            self._execute(
+                f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * many)}",
+                values[done * width : (done + many) * width],
+            )
+            done += many
 
     def _last_seq(self) -> int:
         if not self._seq:

@@ -63,7 +63,7 @@ class Workshop:
         return deferred
 
     def submit(self, job: Job) -> None:
-        """Hand a job to the writer; from any thread."""
+        """Hand a job to the writer."""
         writer = self.writer
         if writer is None:
             job.error = SpoolError("the spool does not run")

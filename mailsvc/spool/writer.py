@@ -1,8 +1,10 @@
 """The one thread that changes the spool, a group at a time.
 
-Whatever waits when the thread is free makes a group: the contents are written and synced together,
-the rows are committed together, and all are answered with one call into the reactor's thread.
-The longer the disk takes, the larger the groups.
+A group's contents are written and synced together, its rows are committed together, and all of it
+is answered with one call into the reactor's thread.  A group costs two syncs, about 200 us of CPU,
+however many are in it; a message 20 us more.  So jobs gather while the thread is busy, and then for
+as long as each turn of the reactor brings more of them, five milliseconds at most: a job that is
+alone does not wait.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ R = TypeVar("R")
 
 #: Members of a group at most.
 _GROUP = 512
+
+#: Seconds for which a group may gather while the writer could begin.
+_GATHER = 0.005
 
 #: Seconds that another thread waits for the writer.
 _PATIENCE = 60.0
@@ -135,90 +140,115 @@ class Writer:
         self._now = now
         self._emit = emit
         self._remove = remove
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        #: For the writer's thread; None ends it.
+        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        # In the reactor's thread: what gathers, how much of it there was a turn ago, since when the
+        # thread could have begun with it, whether a turn's end is awaited, whether it is busy.
+        self._gathered: list[Job] = []
+        self._before = 0
+        self._since = 0.0
+        self._awaited = False
+        self._busy = False
         self._connection: sqlite3.Connection | None = None
         #: Ids of messages whose commit failed, until their absence is confirmed; None: no failure.
         self._unconfirmed: set[str] | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="mailsvc-spool", daemon=True)
 
-    # Any thread
-
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
 
+    # The reactor's thread
+
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._jobs.put(job)
+        self._gathered.append(job)
+        if self._ended:
+            self._refuse()
+        elif not self._awaited and not self._busy:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Look again at the end of this turn of the reactor."""
+        self._before = 0
+        self._since = self._now()
+        self._awaited = True
+        self._threads.callFromThread(self._turned)
+
+    def _turned(self) -> None:
+        """Hand the jobs over, unless this turn brought some and so the next may, too."""
+        count = len(self._gathered)
+        if count > self._before and 0 <= self._now() - self._since < _GATHER:
+            self._before = count
+            self._threads.callFromThread(self._turned)
+            return
+        self._awaited = False
+        self._busy = True
+        group, self._gathered = self._gathered, []
+        self._groups.put(group)
         if self._ended:
             self._refuse()
 
+    def _settle(self, group: Sequence[Job]) -> None:
+        """Answer a group; what came meanwhile is next."""
+        self._busy = False
+        if self._gathered and not self._awaited:
+            self._gather()
+        for job in group:
+            job.settle()
+
+    def _refuse(self) -> None:
+        """Answer jobs that came too late."""
+        late, self._gathered = self._gathered, []
+        while True:
+            try:
+                late += self._groups.get_nowait() or []
+            except queue.Empty:
+                break
+        if late:
+            for job in late:
+                job.error = SpoolError("the spool has stopped")
+            self._answer(late)
+
+    # Other threads
+
     def perform(self, function: Callable[[Transaction], object]) -> None:
-        """Have a function done, and wait for it; not in the writer's thread.
+        """Have a function done, and wait for it; neither in the reactor's nor in our own thread.
 
         :raises SpoolError: it was not done.
         """
         job = Work(function, lambda _: None)
         job.answered.addErrback(lambda _: None)
         job.waiting = threading.Event()
-        self.submit(job)
+        self._threads.callFromThread(self.submit, job)
         if not job.waiting.wait(_PATIENCE):
             raise SpoolError("the spool is too slow")
         if job.error is not None:
             raise job.error
 
     def stop(self) -> None:
-        """Finish what is queued, and end; blocks."""
-        self._jobs.put(None)
+        """Finish what was handed over, and end; blocks."""
+        self._groups.put(None)
         self._thread.join()
-
-    def _refuse(self) -> None:
-        """Answer jobs that came too late."""
-        late: list[Job] = []
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is not None:
-                job.error = SpoolError("the spool has stopped")
-                late.append(job)
-        if late:
-            self._answer(late)
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if job.waiting is not None:
                 job.waiting.set()
-        self._threads.callFromThread(_settle, jobs)
+        self._threads.callFromThread(self._settle, jobs)
 
     # The writer's thread
 
     def _run(self) -> None:
-        jobs = self._jobs
-        ended = False
-        while not ended:
-            group: list[Job] = []
-            job = jobs.get()
-            while True:
-                if job is None:
-                    ended = True
-                    break
-                group.append(job)
-                if len(group) == _GROUP:
-                    break
-                try:
-                    job = jobs.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                self._serve(group)
+        while (jobs := self._groups.get()) is not None:
+            for start in range(0, len(jobs), _GROUP):
+                self._serve(jobs[start : start + _GROUP])
         self._segments.close()
         if self._connection is not None:
             self._connection.close()
         self._ended = True
-        self._refuse()
+        self._threads.callFromThread(self._refuse)
 
     def _serve(self, group: list[Job]) -> None:
         # Messages first: settled in this order, they come before what was asked after them.
@@ -349,8 +379,3 @@ class Writer:
 
 def _is_work(job: Job) -> bool:
     return not isinstance(job, Acceptance)
-
-
-def _settle(group: Sequence[Job]) -> None:
-    for job in group:
-        job.settle()

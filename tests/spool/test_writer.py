@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
 
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.errors import SpoolError
 from mailsvc.spool import writer as writer_module
 from mailsvc.spool.files import Files
-from mailsvc.spool.rows import Transaction
-from tests.spool.house import SpoolTestCase
+from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.segments import Segments
+from tests.spool.house import FaultyFiles, SpoolTestCase
 
 
 class WriterTests(SpoolTestCase):
@@ -27,6 +31,38 @@ class WriterTests(SpoolTestCase):
         for commit in commits:
             await commit
         self.assertEqual(len(await self.claimed(spool)), 30)
+
+    async def test_rows_are_the_same_in_groups_of_any_size(self) -> None:
+        """The plain twin: a statement for many rows inserts what a statement for each would."""
+
+        async def rows(group: int) -> list[tuple[object, ...]]:
+            self.patch(writer_module, "_GROUP", group)
+            self.directory = os.path.abspath(self.mktemp())
+            self.files = FaultyFiles(self.directory)
+            spool = await self.opened()
+            commits = []
+            for number in range(45):
+                names = ("a", "b") if number % 3 else ("a",)
+                envelope = replace(
+                    self.envelope(*names, recipients=1 + number % 2), id=f"m{number}"
+                )
+                incoming = spool.begin(envelope, False)
+                incoming.write(b"%d\r\n" % number)
+                commits.append(incoming.commit())
+            for commit in commits:
+                await commit
+            await self.stopped(spool)
+            database = sqlite3.connect(os.path.join(self.directory, "queue.db"))
+            self.addCleanup(database.close)
+            return database.execute(
+                "SELECT messages.id, length, crc, stuffed, size, next_number, envelope, recipient, state,"
+                " name, key & 0xfffff, d.octets FROM messages JOIN deliveries d ON key >> 20 = seq"
+                " JOIN destinations ON destination = destinations.id ORDER BY key"
+            ).fetchall()
+
+        together = await rows(512)
+        self.assertEqual(len(together), 112)
+        self.assertEqual(together, await rows(1))
 
     async def test_who_waits_in_a_thread_is_told(self) -> None:
         spool = await self.opened()
@@ -103,6 +139,93 @@ class WriterTests(SpoolTestCase):
         kept = await self.store(spool)
         self.assertEqual([c.delivery.envelope.id for c in await self.claimed(spool)], [kept])
         self.assertEqual((await spool.summary()).messages, 1)
+
+
+class Turns:
+    """A reactor whose turns the test makes; the thread of its writer never runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self.writer = writer_module.Writer(
+            self,
+            cast(Callable[[], sqlite3.Connection], None),
+            cast(Segments, None),
+            Memory(1, 1),
+            lambda: self.now,
+            lambda event: None,
+            lambda names: None,
+        )
+
+    def callFromThread(self, f: Callable[..., object], *args: object) -> None:  # noqa: N802
+        """Call in the next turn."""
+        self._calls.append((f, args))
+
+    def submit(self, count: int) -> None:
+        """Ask for something so many times."""
+        for _ in range(count):
+            self.writer.submit(writer_module.Work(lambda _: None, lambda _: None))
+
+    def turn(self) -> list[int]:
+        """Make a turn; return the sizes of the groups that the thread has got in it."""
+        calls, self._calls = self._calls, []
+        for f, args in calls:
+            f(*args)
+        sizes = []
+        while not self.writer._groups.empty():
+            sizes.append(len(self.writer._groups.get() or ()))
+        return sizes
+
+    def done(self, count: int) -> None:
+        """Let the thread be done with a group."""
+        jobs = [writer_module.Work(lambda _: None, lambda _: None) for _ in range(count)]
+        for job in jobs:
+            job._results = [None]
+        self.callFromThread(self.writer._settle, jobs)
+
+
+class GatheringTests(SynchronousTestCase):
+    """Which jobs make a group: a sync for each would cost more than all the rest."""
+
+    def setUp(self) -> None:
+        self.turns = Turns()
+
+    def test_one_alone_waits_for_a_turn_that_brings_nothing(self) -> None:
+        self.turns.submit(1)
+        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], [1]])
+
+    def test_as_long_as_turns_bring_more(self) -> None:
+        for count in (3, 1, 2):
+            self.turns.submit(count)
+            self.assertEqual(self.turns.turn(), [])
+        self.assertEqual(self.turns.turn(), [6])
+
+    def test_not_for_long(self) -> None:
+        self.turns.submit(1)
+        self.assertEqual(self.turns.turn(), [])
+        self.turns.now = 0.0049
+        self.turns.submit(1)
+        self.assertEqual(self.turns.turn(), [])
+        self.turns.now = 0.005
+        self.turns.submit(1)
+        self.assertEqual(self.turns.turn(), [3])
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        self.turns.submit(1)
+        self.turns.now = -3600.0
+        self.assertEqual(self.turns.turn(), [1])
+
+    def test_what_comes_while_the_thread_is_busy_is_one_group(self) -> None:
+        self.turns.submit(1)
+        self.turns.turn()
+        self.assertEqual(self.turns.turn(), [1])
+        for _ in range(5):
+            self.turns.submit(2)
+            self.assertEqual(self.turns.turn(), [])
+        self.turns.done(1)
+        self.assertEqual([self.turns.turn(), self.turns.turn(), self.turns.turn()], [[], [], [10]])
+        self.turns.done(10)
+        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], []])
 
 
 class FilesTests(SpoolTestCase):
