@@ -7,12 +7,13 @@ spool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from mailsvc.eager import eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
@@ -32,8 +33,13 @@ from mailsvc.smtp.questions import (
     VerifyAsked,
 )
 from mailsvc.spool.ids import new_message_id
-from mailsvc.synchronous import Ruling, Synchronous
+from mailsvc.synchronous import Synchronous
 from mailsvc.trace import received
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
+
+T = TypeVar("T")
 
 #: RFC 5321 section 4.2.4 and RFC 3463: ours to mend, so the sender is to try again.
 NOT_STORED = Reply(451, "Cannot store the message now, try again later", "4.3.0")
@@ -105,7 +111,10 @@ class Conversation:
         self._accepted: list[tuple[str, str]] = []
         #: A recipient's destination decides the reply to the content.
         self._synchronous = False
-        self._digest = sha256()
+        #: The digest of what a synchronous recipient's destination is asked about.
+        self._digest: Digest | None = None
+        #: The smallest size that a recipient's route takes, or None.
+        self.limit: int | None = None
         self._incoming: IIncoming | None = None
         self._envelope: Envelope | None = None
         self._size = 0
@@ -150,6 +159,8 @@ class Conversation:
             if route.sync or self._synchronous:
                 return self._refuse("RCPT", address, ONE_ONLY)
         self._synchronous |= route.sync
+        if route.max_size is not None:
+            self.limit = min(self.limit or route.max_size, route.max_size)
         self._accepted.append(key)
         # A recipient given twice counts once; what it asked first stands.
         self._recipients.setdefault(key, Recipient(address, route, asked.notify, asked.orcpt))
@@ -189,14 +200,6 @@ class Conversation:
         if exchange is not None:
             exchange.close()
 
-    @property
-    def limit(self) -> int | None:
-        """Return the smallest size that a recipient's route takes, or None."""
-        sizes = [
-            r.route.max_size for r in self._recipients.values() if r.route.max_size is not None
-        ]
-        return min(sizes, default=None)
-
     def start_content(self, greeting: Greeting, *, stuffed: bool) -> Answer:
         """Answer DATA or the first BDAT: begin a message in the spool, trace field first."""
         asked = self._asked
@@ -224,7 +227,7 @@ class Conversation:
             envid=asked.envid,
         )
         self._size = 0
-        self._digest = sha256()
+        self._digest = sha256() if self._synchronous else None
         try:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
@@ -239,40 +242,53 @@ class Conversation:
         incoming = self._incoming
         assert incoming is not None, "content begins with ContentStarted"
         self._size += len(piece.data)
-        if self._synchronous:
+        if self._digest is not None:
             self._digest.update(piece.data)
         waiting = incoming.write(piece.data)
-        if waiting is None or isinstance(waiting, Deferred):
-            return waiting
-        return Deferred.fromCoroutine(_wait(waiting))
+        return None if waiting is None else _deferred(waiting)
 
-    async def end_content(self) -> Reply | tuple[Reply, ...]:
+    def end_content(self) -> Deferred[Reply | tuple[Reply, ...]]:
         """Commit the message; what is returned is the answer to its content."""
         incoming, envelope = self._incoming, self._envelope
         assert incoming is not None and envelope is not None, "content begins with ContentStarted"
         self._incoming = None
-        try:
-            await incoming.commit()
-            return await self._committed(envelope)
-        except SpoolError as error:
-            return self._not_stored(envelope, error)
-        finally:
-            self.reset()
+        # Callbacks, not a coroutine: every message waits here, and they cost 10 us less.
+        answer: Deferred[Any] = _deferred(incoming.commit())
+        answer.addCallback(self._committed, envelope)
+        answer.addErrback(self._failed, envelope)
+        return answer.addBoth(self._over)
 
-    async def _committed(self, envelope: Envelope) -> Reply | tuple[Reply, ...]:
+    def _committed(self, _: str, envelope: Envelope) -> Reply | Deferred[Any]:
+        """The message is durable: have its deliveries begin."""
+        if self._digest is not None:
+            return Deferred.fromCoroutine(self._judged(envelope, self._digest.digest()))
+        destinations = _destinations(envelope.recipients)
+        self._intake.wake(destinations)
+        self._tell_accepted(envelope, envelope.recipients, destinations)
+        return Reply(250, f"OK {envelope.id}", "2.0.0")
+
+    def _failed(self, failure: Failure, envelope: Envelope) -> Reply:
+        if not isinstance(failure.value, SpoolError):
+            failure.raiseException()
+        return self._not_stored(envelope, failure.value)
+
+    def _over(self, answer: T) -> T:
+        self.reset()
+        return answer
+
+    async def _judged(self, envelope: Envelope, digest: bytes) -> Reply | tuple[Reply, ...]:
         """Have the queued deliveries begin, and wait for the verdicts of the others."""
         queued = [each for each in envelope.recipients if not each.route.sync]
         if queued:
             self._intake.wake(_destinations(queued))
-        rulings: dict[Address, Ruling] = {}
-        if self._synchronous:
-            rulings = await self._intake.synchronous.rule(envelope, self._digest.digest())
+        rulings = await self._intake.synchronous.rule(envelope, digest)
         taken = Reply(250, f"OK {envelope.id}", "2.0.0")
         replies = {address: ruling.reply for address, ruling in rulings.items()}
-        self._tell_accepted(
-            envelope,
-            [each for each in envelope.recipients if replies.get(each.address, taken).code == 250],
-        )
+        good = [
+            each for each in envelope.recipients if replies.get(each.address, taken).code == 250
+        ]
+        if good:
+            self._tell_accepted(envelope, good, _destinations(good))
         for address, ruling in rulings.items():
             if ruling.reply.code != 250:
                 reply = f"{ruling.reply} ({ruling.reason})"
@@ -302,6 +318,7 @@ class Conversation:
         self._recipients = {}
         self._accepted = []
         self._synchronous = False
+        self.limit = None
         self._envelope = None
 
     def close(self) -> None:
@@ -319,19 +336,19 @@ class Conversation:
         self._refuse_content(envelope, envelope.addresses, f"{reply} ({error})")
         return reply
 
-    def _tell_accepted(self, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
-        if not recipients:
-            return
+    def _tell_accepted(
+        self, envelope: Envelope, recipients: Sequence[Recipient], destinations: set[str]
+    ) -> None:
         self._intake.emit(
             MessageAccepted(
-                id=envelope.id,
-                client=self._peer.host or "local",
-                reverse_path=envelope.reverse_path,
-                recipients=tuple(each.address for each in recipients),
-                destinations=tuple(sorted(_destinations(recipients))),
-                size=self._size,
-                seconds=self._intake.now() - envelope.received_at,
-                user=envelope.client.user,
+                envelope.id,
+                self._peer.host or "local",
+                envelope.reverse_path,
+                tuple([each.address for each in recipients]),
+                tuple(sorted(destinations)),
+                self._size,
+                self._intake.now() - envelope.received_at,
+                envelope.client.user,
             )
         )
 
@@ -373,5 +390,12 @@ def _first_line(reply: bytes) -> str:
     return reply.decode("ascii", "replace").partition("\r\n")[0]
 
 
-async def _wait(awaitable: Any) -> None:  # noqa: ANN401
-    await awaitable
+def _deferred(awaitable: Awaitable[T]) -> Deferred[T]:
+    """Return what a spool gives to wait for as a Deferred, which most often it is."""
+    if isinstance(awaitable, Deferred):
+        return awaitable
+    return Deferred.fromCoroutine(_wait(awaitable))
+
+
+async def _wait(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.certificates import channel_bindings
+from mailsvc.direct import DirectWriter
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
 from mailsvc.flow import Flow
@@ -105,6 +106,7 @@ class SMTPProtocol(Protocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         self._flow = Flow(transport)
+        self._output = DirectWriter(transport)
         transport.registerProducer(self, True)
         if self._shaking:
             self._timing.handshake()
@@ -192,7 +194,7 @@ class SMTPProtocol(Protocol):
             VerifyAsked: lambda asked: eager(conversation.verify(asked)),
             AuthenticationAsked: lambda asked: eager(conversation.authentication(asked)),
             ContentStarted: self._start_content,
-            ContentEnded: lambda _: eager(conversation.end_content()),
+            ContentEnded: lambda _: conversation.end_content(),
         }, {
             ContentReceived: conversation.content,
             ContentDropped: lambda dropped: conversation.drop_content(dropped.fault),
@@ -336,14 +338,14 @@ class SMTPProtocol(Protocol):
         self._conversation = self._converse()
         self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)
+        self._output.by_transport()
         self._timing.handshake()
         transport.startTLS(self._rules.tls)
 
     def _flush(self) -> None:
         output = self._session.output()
         if output:
-            transport: Any = self.transport
-            transport.write(output)
+            self._output.write(output)
 
     def _too_fast(self) -> bool:
         may_command = self._rules.may_command
