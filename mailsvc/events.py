@@ -8,21 +8,18 @@ passwords or secrets.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from mailsvc.message import Address
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-
 
 def printable(text: object, limit: int = 256) -> str:
     """Return ``text`` in printable ASCII, escaped as Python would, at most ``limit`` long."""
     raw = str(text)
     short = raw if len(raw) <= limit else raw[: limit - 3] + "..."
-    if not _UNPRINTABLE.search(short):
+    if short.isascii() and short.isprintable():
         return short
     return short.encode("unicode_escape").decode("ascii")
 

@@ -2,13 +2,15 @@ r"""Content on its way through: where it ends, and whether it can be taken.
 
 Everything works on whole chunks with a few octets of memory across their borders; no Python runs
 for each line.  What the scans cost decides how they are done (microseconds a MiB, CPython 3.11):
-``memchr`` 15, the search for ``CRLF "."`` 870, the three counts that would find bare CR and LF
-2,100, ``io.IncrementalNewlineDecoder`` with the decoding that it needs 870.
+``memchr`` 15, the search for ``CRLF "."`` with ``find`` 700 and with a regular expression 320, the
+three counts that would find bare CR and LF 2,100, ``io.IncrementalNewlineDecoder`` with the
+decoding that it needs 430.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 
 from mailsvc.smtp import replies
@@ -17,6 +19,8 @@ _CRLF = b"\r\n"
 _TERMINATOR = b"\r\n.\r\n"
 _RECEIVED = b"\r\nreceived:"
 _BLANK = b"\r\n\r\n"
+#: Searched for in half the time of ``find`` and ``count``, which are not made for three octets.
+_DOTTED = re.compile(rb"\r\n\.")
 
 
 class DotFraming:
@@ -81,9 +85,10 @@ class DotFraming:
         """Return the index after the first terminator that begins at ``at`` or later, or -1."""
         if data.find(b".", at) < 0:
             return -1
-        first = data.find(b"\r\n.", at)
-        if first < 0:
+        dotted = _DOTTED.search(data, at)
+        if dotted is None:
             return -1
+        first = dotted.start()
         if data.startswith(_TERMINATOR, first):
             return first + 5
         found = data.find(_TERMINATOR, first + 3)

@@ -12,13 +12,25 @@ import re
 
 _DELIVERY_ID = re.compile(r"([0-9A-Za-z]{1,32})(?:-([1-9][0-9]{0,6}))?")
 
+#: Random parts of ids to come: the system is asked for 128 of them at once, not for each message.
+_parts: list[str] = []
+
+
+def _random_part() -> str:
+    while True:
+        try:
+            return _parts.pop()
+        except IndexError:
+            octets = os.urandom(1024).hex()
+            _parts.extend(octets[at : at + 16] for at in range(0, len(octets), 16))
+
 
 def new_message_id(now: float) -> str:
     """Return a fresh message id.
 
     :param now: seconds since the epoch; ids of later times sort later.
     """
-    return f"{int(now * 1000):011x}{os.urandom(8).hex()}"
+    return f"{int(now * 1000):011x}{_random_part()}"
 
 
 def delivery_id(message_id: str, number: int) -> str:
