@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -21,23 +22,30 @@ class Deadline:
         self._passed = passed
         self._at = 0.0
         self._call: IDelayedCall | None = None
+        #: When the delayed call looks.
+        self._looks = inf
 
     def set(self, at: float) -> None:
         """Let it pass at ``at``, in seconds of the clock."""
         self._at = at
-        call = self._call
-        if call is None or not call.active():
-            self._call = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._look)
-        elif call.getTime() > at:
-            call.reset(max(0.0, at - self._clock.seconds()))
+        if at < self._looks:
+            self._looks = at
+            delay = max(0.0, at - self._clock.seconds())
+            if self._call is None:
+                self._call = self._clock.callLater(delay, self._look)
+            else:
+                self._call.reset(delay)
 
     def clear(self) -> None:
         """Let it never pass."""
-        if self._call is not None and self._call.active():
+        if self._call is not None:
             self._call.cancel()
         self._call = None
+        self._looks = inf
 
     def _look(self) -> None:
+        self._call = None
+        self._looks = inf
         if self._clock.seconds() < self._at:
             self.set(self._at)
         else:

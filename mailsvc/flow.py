@@ -35,7 +35,7 @@ class Flow:
     def release(self) -> None:
         """Take octets again: what was held is answered."""
         self._held = 0
-        if not self.full:
+        if self._paused and not self.full:
             self.end()
 
     def end(self) -> None:

@@ -7,8 +7,9 @@ spool.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ from mailsvc.smtp.questions import (
     Authenticated,
     AuthenticationAsked,
     Challenge,
+    ContentEnded,
     ContentReceived,
     Declined,
     RecipientAsked,
@@ -33,7 +35,7 @@ from mailsvc.smtp.questions import (
     VerifyAsked,
 )
 from mailsvc.spool.ids import new_message_id
-from mailsvc.synchronous import Synchronous
+from mailsvc.synchronous import Ruling, Synchronous
 from mailsvc.trace import received
 
 if TYPE_CHECKING:
@@ -93,6 +95,19 @@ def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
     return base + ("S" if greeting.tls_version else "") + ("A" if authenticated else "")
 
 
+@lru_cache(maxsize=1024)
+def _client(host: str, greeting: Greeting, utf8: bool, user: str | None) -> Client:
+    """Return who hands a message in; that is the same for all messages of a connection."""
+    return Client(
+        host=host,
+        helo=greeting.helo,
+        protocol=_keyword(greeting, utf8=utf8, authenticated=user is not None),
+        tls_version=greeting.tls_version,
+        tls_cipher=greeting.tls_cipher,
+        user=user,
+    )
+
+
 class Conversation:
     """One connection's share of the intake: its sender, its transaction, its content.
 
@@ -128,7 +143,6 @@ class Conversation:
         assert self._login is not None, "start() comes first"
         return self._login.sender
 
-    @property
     def busy(self) -> bool:
         """Say whether a message is under way, so that a shutdown waits for it."""
         return self._envelope is not None
@@ -212,14 +226,7 @@ class Conversation:
             received_at=now,
             reverse_path=asked.reverse_path,
             recipients=tuple(self._recipients.values()),
-            client=Client(
-                host=self._peer.host,
-                helo=greeting.helo,
-                protocol=_keyword(greeting, utf8=asked.smtputf8, authenticated=user is not None),
-                tls_version=greeting.tls_version,
-                tls_cipher=greeting.tls_cipher,
-                user=user,
-            ),
+            client=_client(self._peer.host, greeting, asked.smtputf8, user),
             body=asked.body,
             smtputf8=asked.smtputf8,
             require_tls=asked.require_tls,
@@ -232,7 +239,7 @@ class Conversation:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
             return self._not_stored(envelope, error)
-        incoming.write(received(envelope, intake.hostname))
+        incoming.write(received(envelope, intake.hostname), 0)
         self._incoming = incoming
         self._envelope = envelope
         return None
@@ -244,19 +251,20 @@ class Conversation:
         self._size += len(piece.data)
         if self._digest is not None:
             self._digest.update(piece.data)
-        waiting = incoming.write(piece.data)
+        waiting = incoming.write(piece.data, piece.dots)
         return None if waiting is None else _deferred(waiting)
 
-    def end_content(self) -> Deferred[Reply | tuple[Reply, ...]]:
+    def end_content(self, _: ContentEnded) -> Deferred[Reply | tuple[Reply, ...]]:
         """Commit the message; what is returned is the answer to its content."""
         incoming, envelope = self._incoming, self._envelope
         assert incoming is not None and envelope is not None, "content begins with ContentStarted"
         self._incoming = None
         # Callbacks, not a coroutine: every message waits here, and they cost 10 us less.
         answer: Deferred[Any] = _deferred(incoming.commit())
-        answer.addCallback(self._committed, envelope)
-        answer.addErrback(self._failed, envelope)
-        return answer.addBoth(self._over)
+        answer.addCallbacks(
+            self._committed, self._failed, callbackArgs=(envelope,), errbackArgs=(envelope,)
+        )
+        return answer
 
     def _committed(self, _: str, envelope: Envelope) -> Reply | Deferred[Any]:
         """The message is durable: have its deliveries begin."""
@@ -265,23 +273,32 @@ class Conversation:
         destinations = _destinations(envelope.recipients)
         self._intake.wake(destinations)
         self._tell_accepted(envelope, envelope.recipients, destinations)
+        self.reset()
         return Reply(250, f"OK {envelope.id}", "2.0.0")
 
-    def _failed(self, failure: Failure, envelope: Envelope) -> Reply:
-        if not isinstance(failure.value, SpoolError):
-            failure.raiseException()
-        return self._not_stored(envelope, failure.value)
-
-    def _over(self, answer: T) -> T:
+    def _failed(self, failure: Failure, envelope: Envelope) -> Reply | Failure:
         self.reset()
-        return answer
+        if not isinstance(failure.value, SpoolError):
+            return failure
+        return self._not_stored(envelope, failure.value)
 
     async def _judged(self, envelope: Envelope, digest: bytes) -> Reply | tuple[Reply, ...]:
         """Have the queued deliveries begin, and wait for the verdicts of the others."""
         queued = [each for each in envelope.recipients if not each.route.sync]
         if queued:
             self._intake.wake(_destinations(queued))
-        rulings = await self._intake.synchronous.rule(envelope, digest)
+        try:
+            rulings = await self._intake.synchronous.rule(envelope, digest)
+            return self._ruled(envelope, rulings)
+        except SpoolError as error:
+            return self._not_stored(envelope, error)
+        finally:
+            self.reset()
+
+    def _ruled(
+        self, envelope: Envelope, rulings: Mapping[Address, Ruling]
+    ) -> Reply | tuple[Reply, ...]:
+        """Return the answer to the content when some recipients' destinations have ruled on it."""
         taken = Reply(250, f"OK {envelope.id}", "2.0.0")
         replies = {address: ruling.reply for address, ruling in rulings.items()}
         good = [

@@ -46,9 +46,11 @@ class IRouter(Interface):
 class IIncoming(Interface):
     """A message on its way into the spool.  Exactly one of ``commit`` and ``abort`` ends it."""
 
-    def write(data: bytes | memoryview) -> Awaitable[None] | None:
+    def write(data: bytes | memoryview, dots: int | None = None) -> Awaitable[None] | None:
         """Append octets of content as they came from the wire.
 
+        :param dots: how many dots dot-stuffing has added to ``data``, those included whose line
+            began with the octets before; None: not counted, so this counts them.
         :return: None, or an awaitable when the caller is to read no more from its peer until it
             fires.  ``data`` may be kept until the message ends and must not change.
         """

@@ -194,7 +194,7 @@ class SMTPProtocol(Protocol):
             VerifyAsked: lambda asked: eager(conversation.verify(asked)),
             AuthenticationAsked: lambda asked: eager(conversation.authentication(asked)),
             ContentStarted: self._start_content,
-            ContentEnded: lambda _: conversation.end_content(),
+            ContentEnded: conversation.end_content,
         }, {
             ContentReceived: conversation.content,
             ContentDropped: lambda dropped: conversation.drop_content(dropped.fault),
@@ -270,15 +270,15 @@ class SMTPProtocol(Protocol):
         self._flush()
         if self._waiting:
             return
-        if self._stopping and not self._conversation.busy:
+        if self._stopping and not self._conversation.busy():
             self._end(STOPPING)
             return
-        if self._too_fast():
+        if self._rules.may_command is not None and self._too_fast(self._rules.may_command):
             self._end(TOO_FAST)
             return
         if not self._flow.full:
             # Else it is the peer that is waited for, and how long pauseProducing said.
-            self._timing.listening(self._session, busy=self._conversation.busy)
+            self._timing.listening(self._session, self._conversation.busy)
         self._flow.release()
         if self._ended:
             self._close(None)
@@ -347,9 +347,8 @@ class SMTPProtocol(Protocol):
         if output:
             self._output.write(output)
 
-    def _too_fast(self) -> bool:
-        may_command = self._rules.may_command
-        if may_command is None or self._session.commands == self._commands:
+    def _too_fast(self, may_command: Callable[[str, int], bool]) -> bool:
+        if self._session.commands == self._commands:
             return False
         count = self._session.commands - self._commands
         self._commands = self._session.commands
@@ -362,7 +361,7 @@ class SMTPProtocol(Protocol):
         self._stopping = True
         if self._shaking or not self._greeted:
             self.abort()
-        elif not self._waiting and not self._conversation.busy:
+        elif not self._waiting and not self._conversation.busy():
             self._end(STOPPING)
 
     def _end(self, reply: Reply) -> None:

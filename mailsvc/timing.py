@@ -45,24 +45,25 @@ class Timing:
         """Give the whole content of a message its time, from now."""
         self._content_deadline = self._clock.seconds() + self._timers.content
 
-    def listening(self, session: Session, *, busy: bool) -> None:
+    def listening(self, session: Session, busy: Callable[[], bool]) -> None:
         """Wait for what the session waits for.
 
         Octets alone do not put the deadline off: a command, or a response of AUTH, has to be
         complete.
 
-        :param busy: a message is under way, so its content has its time already.
+        :param busy: says that a message is under way, so its content has its time already.
         """
         timers = self._timers
         phase = session.phase
         if phase is Phase.CONTENT:
-            if self._phase is not Phase.CONTENT and not busy:
+            if self._phase is not Phase.CONTENT and not busy():
                 # A refused chunk of BDAT, which is read all the same, has its time, too.
                 self.content_started()
             idle = self._clock.seconds() + timers.idle
             self._deadline.set(min(idle, self._content_deadline))
         elif phase is not self._phase or session.commands != self._timed:
-            self._set(timers.auth if phase is Phase.AUTHENTICATION else timers.command)
+            seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command
+            self._deadline.set(self._clock.seconds() + seconds)
         self._phase = phase
         self._timed = session.commands
 

@@ -46,7 +46,7 @@ class Incoming:
         self.fate = "open"
         self.done: Deferred[str] = Deferred()
 
-    def write(self, data: bytes | memoryview) -> Deferred[None] | None:
+    def write(self, data: bytes | memoryview, dots: int | None = None) -> Deferred[None] | None:
         self.octets += bytes(data)
         return self.spool.pushes_back
 

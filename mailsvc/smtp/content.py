@@ -190,6 +190,7 @@ class Content:
         "_hop_limit",
         "_hops",
         "_in_header",
+        "_known_dots",
         "_limits",
         "_newlines",
         "_nul",
@@ -230,6 +231,7 @@ class Content:
         self._hop_limit = hop_limit
         self._octets = 0
         self._announced = 0
+        self._known_dots = 0
         self._header = 0
         self._hops = 0
         self._in_header = True
@@ -241,6 +243,15 @@ class Content:
         """Octets so far, dots unstuffed (RFC 1870 section 3); in a repaired one, as stored."""
         dots = self.framing.dots if self.framing is not None and self._repair is None else 0
         return self._octets - dots
+
+    def new_dots(self) -> int | None:
+        """Return how many stuffed dots were found since the last call; None if they are unknown."""
+        if self._repair is not None:
+            return None
+        if self.framing is None:
+            return 0
+        known, self._known_dots = self._known_dots, self.framing.dots
+        return self._known_dots - known
 
     def announce(self, octets: int) -> None:
         """Note that a BDAT chunk of ``octets`` follows: it is judged before it arrives."""

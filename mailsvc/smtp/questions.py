@@ -94,9 +94,12 @@ class ContentReceived:
     """Octets of content, exactly as on the wire.  No answer.
 
     :ivar data: never changes, and may be kept; keeping a view keeps the chunk it was cut from.
+    :ivar dots: how many dots dot-stuffing has added to it (RFC 5321 section 4.5.2); None: not
+        counted.
     """
 
     data: bytes | memoryview
+    dots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ def _store(talk: Conversation, content: Content, octets: bytes) -> None:
     if content.fault() is not None:
         talk.drop_content()
     elif kept:
-        talk.tell(ContentReceived(kept))
+        talk.tell(ContentReceived(kept, content.new_dots()))
 
 
 def _chunk_over(talk: Conversation, chunk: Chunk) -> None:

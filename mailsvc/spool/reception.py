@@ -181,14 +181,14 @@ class Incoming:
         self._error: SpoolError | None = None
         self._deferred: Deferred[str] | None = None
 
-    def write(self, data: bytes | memoryview) -> Deferred[None] | None:
+    def write(self, data: bytes | memoryview, dots: int | None = None) -> Deferred[None] | None:
         """Append octets; see :class:`mailsvc.interfaces.IIncoming`."""
         if self._ended or self._error is not None:
             return None
         if isinstance(data, memoryview):
             data = self._lasting(data)
         if self._dots is not None:
-            self._dots.add(data if isinstance(data, bytes) else bytes(data))
+            self._dots.add(data, dots)
         memory = self._reception.memory
         before = self._length
         self._length += len(data)
@@ -215,7 +215,7 @@ class Incoming:
         whole = view.obj
         if isinstance(whole, bytes) and len(whole) == len(view):
             return whole
-        if len(view) <= _COPIED or self._dots is not None:
+        if len(view) <= _COPIED:
             return bytes(view)
         return view
 

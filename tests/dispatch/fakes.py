@@ -52,7 +52,7 @@ class HeldIncoming:
         self.stuffed = stuffed
         self.octets: bytearray | None = bytearray()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview, dots: int | None = None) -> None:
         """Append octets."""
         if self.octets is not None:
             self.octets += data

@@ -25,6 +25,7 @@ from mailsvc.smtp.questions import (
     VerifyAsked,
 )
 from mailsvc.smtp.session import Policy, Session
+from mailsvc.spool.extent import DotCounter
 
 
 def path(address: Address | None) -> str:
@@ -64,6 +65,8 @@ class Owner:
         self.closed = False
         self.tls = False
         self._content: bytearray | None = None
+        self._stuffed = False
+        self._dots: int | None = 0
         self._answers: dict[type, Callable[[Question], None]] = {
             SenderAsked: self._sender,
             RecipientAsked: self._recipient,
@@ -151,15 +154,26 @@ class Owner:
         if answer is None:
             assert self._content is None
             self._content = bytearray()
+            self._stuffed = question.stuffed
+            self._dots = 0
         self.session.answer(answer)
 
     def _received(self, question: Question) -> None:
         assert isinstance(question, ContentReceived)
         assert self._content is not None and len(question.data)
         self._content += question.data
+        if question.dots is None:
+            self._dots = None
+        elif self._dots is not None:
+            self._dots += question.dots
 
     def _ended(self, question: Question) -> None:
         assert self._content is not None
+        if self._stuffed and self._dots is not None:
+            # However the content was cut, the dots are counted as the spool would count them.
+            counter = DotCounter()
+            counter.add(bytes(self._content))
+            assert self._dots == counter.count, (self._dots, counter.count, self._content)
         self.contents.append(bytes(self._content))
         self.told.append(f"content is {bytes(self._content)!r}")
         self._content = None

@@ -109,7 +109,7 @@ class ShutTests(SynchronousTestCase):
         for _ in range(3):
             session.next()
             session.answer(None)
-        self.assertEqual(session.next(), ContentReceived(b"x"))
+        self.assertEqual(session.next(), ContentReceived(b"x", 0))
         self.assertEqual(session.next(), VerifyAsked("y"))
         session.shut(self.TIMEOUT)
         self.assertEqual(session.next(), ContentDropped())

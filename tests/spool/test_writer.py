@@ -55,8 +55,9 @@ class WriterTests(SpoolTestCase):
             database = sqlite3.connect(os.path.join(self.directory, "queue.db"))
             self.addCleanup(database.close)
             return database.execute(
-                "SELECT messages.id, length, crc, stuffed, size, next_number, envelope, recipient, state,"
-                " name, key & 0xfffff, d.octets FROM messages JOIN deliveries d ON key >> 20 = seq"
+                "SELECT messages.id, length, crc, stuffed, size, next_number, envelope, recipient,"
+                " state, name, key & 0xfffff, d.octets"
+                " FROM messages JOIN deliveries d ON key >> 20 = seq"
                 " JOIN destinations ON destination = destinations.id ORDER BY key"
             ).fetchall()
 
