@@ -142,6 +142,7 @@ class EmbeddedSpool(Oversight):
             self._now,
             self._emit_anywhere,
             self._shelf.remove,
+            lambda: self._reception.pieces,
         )
         self._workshop.writer.start()
         await self._workshop.change(lambda transaction: None)

@@ -105,6 +105,7 @@ class Reception:
     :param accepted: called in the reactor's thread with a message that is durable.
     :param failed: called there with one that is not, and will not be.
     :param spill_above: octets of content that go to a file of its own.
+    :ivar pieces: how many have come so far, of all contents.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Reception:
         self.failed = failed
         self.spill_above = spill_above
         self.memory = ContentMemory(usage.limits.content_memory)
+        self.pieces = 0
         self._prefix = process_name(process)
 
     def file_name(self, message_id: str) -> str:
@@ -189,7 +191,9 @@ class Incoming:
             data = self._lasting(data)
         if self._dots is not None:
             self._dots.add(data, dots)
-        memory = self._reception.memory
+        reception = self._reception
+        reception.pieces += 1
+        memory = reception.memory
         before = self._length
         self._length += len(data)
         if self._spill is not None:
@@ -202,7 +206,7 @@ class Incoming:
                 self._join()
                 self._chunks.append(data)
             memory.grew(self, before, self._length)
-            if self._length > self._reception.spill_above:
+            if self._length > reception.spill_above:
                 self.spill()
             elif memory.full:
                 memory.relieve()

@@ -3,8 +3,8 @@
 A group's contents are written and synced together, its rows are committed together, and all of it
 is answered with one call into the reactor's thread.  A group costs two syncs, about 200 us of CPU,
 however many are in it; a message 20 us more.  So jobs gather while the thread is busy, and then for
-as long as each turn of the reactor brings more of them, five milliseconds at most: a job that is
-alone does not wait.
+as long as each turn of the reactor brings more of them, or more of a content, five milliseconds at
+most: a job that is alone does not wait.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ class Writer:
 
     :param connect: makes that connection, again after a failure.
     :param remove: removes content files, by name, whose messages are gone.
+    :param received: counts the pieces of content that have come.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Writer:
         now: Callable[[], float],
         emit: Emit,
         remove: Callable[[Sequence[str]], None],
+        received: Callable[[], int],
     ) -> None:
         self._threads = threads
         self._connect = connect
@@ -140,10 +142,11 @@ class Writer:
         self._now = now
         self._emit = emit
         self._remove = remove
+        self._received = received
         #: For the writer's thread; None ends it.
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        # In the reactor's thread: what gathers, how much of it there was a turn ago, since when the
-        # thread could have begun with it, whether a turn's end is awaited, whether it is busy.
+        # In the reactor's thread: what gathers, how much had come a turn ago, since when the thread
+        # could have begun with it, whether a turn's end is awaited, whether the thread is busy.
         self._gathered: list[Job] = []
         self._before = 0
         self._since = 0.0
@@ -171,15 +174,15 @@ class Writer:
 
     def _gather(self) -> None:
         """Look again at the end of this turn of the reactor."""
-        self._before = 0
+        self._before = -1
         self._since = self._now()
         self._awaited = True
         self._threads.callFromThread(self._turned)
 
     def _turned(self) -> None:
         """Hand the jobs over, unless this turn brought some and so the next may, too."""
-        count = len(self._gathered)
-        if count > self._before and 0 <= self._now() - self._since < _GATHER:
+        count = len(self._gathered) + self._received()
+        if count != self._before and 0 <= self._now() - self._since < _GATHER:
             self._before = count
             self._threads.callFromThread(self._turned)
             return

@@ -147,6 +147,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.received = 0
         self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.writer = writer_module.Writer(
             self,
@@ -156,6 +157,7 @@ class Turns:
             lambda: self.now,
             lambda event: None,
             lambda names: None,
+            lambda: self.received,
         )
 
     def callFromThread(self, f: Callable[..., object], *args: object) -> None:  # noqa: N802
@@ -200,6 +202,14 @@ class GatheringTests(SynchronousTestCase):
             self.turns.submit(count)
             self.assertEqual(self.turns.turn(), [])
         self.assertEqual(self.turns.turn(), [6])
+
+    def test_as_long_as_turns_bring_content(self) -> None:
+        self.turns.submit(1)
+        for _ in range(3):
+            self.turns.received += 1
+            self.assertEqual(self.turns.turn(), [])
+        self.turns.submit(1)
+        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], [2]])
 
     def test_not_for_long(self) -> None:
         self.turns.submit(1)
