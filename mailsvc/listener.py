@@ -150,6 +150,7 @@ class SMTPFactory(Factory):
         self._open: set[SMTPProtocol] = set()
         self._waiting: set[ProxiedProtocol] = set()
         self._stopped: Deferred[None] | None = None
+        self._spared: tuple[Rules, Rules] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return the protocol for a connection from ``addr``."""
@@ -186,7 +187,7 @@ class SMTPFactory(Factory):
             return self._turn_away(host, refusal)
         rules = self.rules
         if admission.spares(host):
-            rules = replace(rules, greeting_delay=0, may_command=None)
+            rules = self._sparing(rules)
         protocol = SMTPProtocol(
             rules,
             host,
@@ -199,6 +200,12 @@ class SMTPFactory(Factory):
         tls = TLSMemoryBIOFactory(rules.tls, False, _Only(protocol), rules.clock)
         tls.noisy = False
         return tls.buildProtocol(None)
+
+    def _sparing(self, rules: Rules) -> Rules:
+        """Return the rules without the limits that go by address."""
+        if self._spared is None or self._spared[0] is not rules:
+            self._spared = rules, replace(rules, greeting_delay=0, may_command=None)
+        return self._spared[1]
 
     def _turn_away(self, host: str, refusal: Reply) -> Protocol | None:
         self._emit(CommandRefused(host or "local", "connection", "", str(refusal)))

@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def delay(failures: int, first: float, most: float) -> float:
     return min(math.ldexp(first, min(failures - 1, 32)), most)
 
 
+@lru_cache(maxsize=1024)
 def network(host: str) -> str:
     """Return the key of an address: IPv4 as it is, IPv6 by its /64: one host has them all."""
     try:

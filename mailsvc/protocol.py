@@ -207,7 +207,11 @@ class SMTPProtocol(Protocol):
 
     def _begin(self) -> None:
         """Log the anonymous sender in; then greet, or after STARTTLS wait for EHLO."""
-        self._wait(Deferred.fromCoroutine(self._conversation.start()), self._begun)
+        starting = eager(self._conversation.start())
+        if isinstance(starting, Deferred):
+            self._wait(starting, self._begun)
+        else:
+            self._begun(None)
 
     def _begun(self, _: object) -> None:
         self._waiting = False

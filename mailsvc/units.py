@@ -12,7 +12,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 _QUANTITY = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*")
 
@@ -194,6 +202,17 @@ class Share(float):
     """A part of the whole, above 0 and at most 1, written as ``"50 %"`` or ``0.5``."""
 
 
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return an IP address, the IPv4 one where it is mapped into IPv6; None: it is none."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
 class Networks(tuple[IPv4Network | IPv6Network, ...]):
     """IP networks, written as an array of ``"10.0.0.0/8"`` or addresses."""
 
@@ -204,12 +223,10 @@ class Networks(tuple[IPv4Network | IPv6Network, ...]):
 
         IPv4 addresses that come mapped into IPv6 (``::ffff:192.0.2.1``) count as what they are.
         """
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
+        if not self:
             return False
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return any((mapped or address) in network for network in self)
+        address = _address(host)
+        return address is not None and any(address in network for network in self)
 
 
 class Words(tuple[str, ...]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailsvc.message import Reply
 from mailsvc.smtp import grammar, login, replies, transfer
@@ -57,13 +58,19 @@ def helo(talk: Conversation, argument: bytes) -> None:
 def ehlo(talk: Conversation, argument: bytes) -> None:
     """EHLO, RFC 5321 section 4.1.1.1."""
     if _greeting(talk, argument, lmtp=False, extended=True):
-        talk.say(Reply(250, "\n".join(_extensions(talk))))
+        talk.send(_extended("\n".join(_extensions(talk))))
 
 
 def lhlo(talk: Conversation, argument: bytes) -> None:
     """LHLO, RFC 2033 section 4.1."""
     if _greeting(talk, argument, lmtp=True, extended=True):
-        talk.say(Reply(250, "\n".join(_extensions(talk))))
+        talk.send(_extended("\n".join(_extensions(talk))))
+
+
+@lru_cache(maxsize=64)
+def _extended(text: str) -> bytes:
+    """Return the reply to EHLO, which most connections share."""
+    return Reply(250, text).encode()
 
 
 def _extensions(talk: Conversation) -> Iterator[str]:
