@@ -17,6 +17,14 @@ class Deadline:
     :param passed: called when the deadline has passed; it may set another.
     """
 
+    __slots__ = (
+        "_at",
+        "_call",
+        "_clock",
+        "_looks",
+        "_passed",
+    )
+
     def __init__(self, clock: IReactorTime, passed: Callable[[], None]) -> None:
         self._clock = clock
         self._passed = passed

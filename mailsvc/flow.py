@@ -15,6 +15,13 @@ class Flow:
     :ivar full: the peer does not read its replies, so nothing more is taken from it.
     """
 
+    __slots__ = (
+        "_held",
+        "_paused",
+        "_transport",
+        "full",
+    )
+
     def __init__(self, transport: IPushProducer) -> None:
         self._transport = transport
         self.full = False

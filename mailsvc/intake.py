@@ -114,6 +114,23 @@ class Conversation:
     :param reply_each: the content is answered for each recipient, as in LMTP.
     """
 
+    __slots__ = (
+        "_accepted",
+        "_asked",
+        "_digest",
+        "_envelope",
+        "_exchange",
+        "_incoming",
+        "_intake",
+        "_login",
+        "_peer",
+        "_recipients",
+        "_reply_each",
+        "_size",
+        "_synchronous",
+        "limit",
+    )
+
     def __init__(self, intake: Intake, peer: Peer, *, reply_each: bool = False) -> None:
         self._intake = intake
         self._peer = peer

@@ -62,10 +62,6 @@ TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
 STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
 
 
-_Answers = Mapping[type[Question], Callable[[Any], Any]]
-_Actions = Mapping[type[Question], Callable[[Any], Deferred[Any] | None]]
-
-
 @implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class SMTPProtocol(Protocol):
     """One connection.
@@ -96,7 +92,6 @@ class SMTPProtocol(Protocol):
         self._stopping = False
         self._commands = 0
         self._timing = Timing(rules.timers, rules.clock, self._expire)
-        self._answers, self._actions = self._tables()
 
     # The transport's events.
 
@@ -186,25 +181,6 @@ class SMTPProtocol(Protocol):
             policy = replace(policy, mechanisms=offered)
         return Session(policy, secure=self._secure)
 
-    def _tables(self) -> tuple[_Answers, _Actions]:
-        conversation = self._conversation
-        return {
-            SenderAsked: conversation.sender,
-            RecipientAsked: conversation.recipient,
-            VerifyAsked: lambda asked: eager(conversation.verify(asked)),
-            AuthenticationAsked: lambda asked: eager(conversation.authentication(asked)),
-            ContentStarted: self._start_content,
-            ContentEnded: conversation.end_content,
-        }, {
-            ContentReceived: conversation.content,
-            ContentDropped: lambda dropped: conversation.drop_content(dropped.fault),
-            Declined: lambda declined: conversation.declined(declined),
-            TransactionReset: lambda _: conversation.reset(),
-            AuthenticationEnded: lambda _: conversation.forget_exchange(),
-            TLSAsked: self._start_tls,
-            CloseAsked: self._close,
-        }
-
     def _begin(self) -> None:
         """Log the anonymous sender in; then greet, or after STARTTLS wait for EHLO."""
         starting = eager(self._conversation.start())
@@ -249,13 +225,13 @@ class SMTPProtocol(Protocol):
         session = self._session
         try:
             while not self._waiting and (question := session.next()) is not None:
-                answer = self._answers.get(type(question))
+                answer = _ANSWERS.get(type(question))
                 if answer is None:
-                    waiting = self._actions[type(question)](question)
+                    waiting = _ACTIONS[type(question)](self, question)
                     if waiting is not None:
                         self._wait(waiting, self._resume)
                 else:
-                    given = answer(question)
+                    given = answer(self, question)
                     if isinstance(given, Deferred):
                         self._wait(given, self._answered)
                     else:
@@ -340,7 +316,6 @@ class SMTPProtocol(Protocol):
         self._shaking = True
         self._peer = Peer(host=self._host, failures=self._peer.failures)
         self._conversation = self._converse()
-        self._answers, self._actions = self._tables()
         transport = cast(ITLSTransport, self.transport)
         self._output.by_transport()
         self._timing.handshake()
@@ -396,3 +371,27 @@ class SMTPProtocol(Protocol):
         else:
             self._session.shut(TIMEOUT)
             self._proceed()
+
+
+# One table for all connections: 3 KiB less for each that is idle.
+
+#: Questions that want an answer, and who has it.
+_ANSWERS: Mapping[type[Question], Callable[[SMTPProtocol, Any], Any]] = {
+    SenderAsked: lambda here, asked: here._conversation.sender(asked),
+    RecipientAsked: lambda here, asked: here._conversation.recipient(asked),
+    VerifyAsked: lambda here, asked: eager(here._conversation.verify(asked)),
+    AuthenticationAsked: lambda here, asked: eager(here._conversation.authentication(asked)),
+    ContentStarted: SMTPProtocol._start_content,
+    ContentEnded: lambda here, ended: here._conversation.end_content(ended),
+}
+
+#: What else the session tells, and who acts on it.
+_ACTIONS: Mapping[type[Question], Callable[[SMTPProtocol, Any], Deferred[Any] | None]] = {
+    ContentReceived: lambda here, piece: here._conversation.content(piece),
+    ContentDropped: lambda here, dropped: here._conversation.drop_content(dropped.fault),
+    Declined: lambda here, declined: here._conversation.declined(declined),
+    TransactionReset: lambda here, _: here._conversation.reset(),
+    AuthenticationEnded: lambda here, _: here._conversation.forget_exchange(),
+    TLSAsked: SMTPProtocol._start_tls,
+    CloseAsked: SMTPProtocol._close,
+}

@@ -81,6 +81,8 @@ class Sender:
         ``@``, that local part at any domain.
     """
 
+    __slots__ = ("_own", "identity")
+
     def __init__(self, identity: str | None, *, own: bool = False) -> None:
         self.identity = identity
         self._own = own
@@ -103,6 +105,8 @@ class Realm:
     def __init__(self, *, own: bool = False) -> None:
         self._own = own
         self.present: Counter[str | None] = Counter()
+        #: The logouts of those who are present: one for all connections of an identity.
+        self._logouts: dict[str | None, Callable[[], None]] = {}
 
     def requestAvatar(
         self,
@@ -115,12 +119,16 @@ class Realm:
             raise NotImplementedError("this realm has avatars for ISender only")
         identity = avatarId.decode("utf-8") if isinstance(avatarId, bytes) else None
         self.present[identity] += 1
-        return ISender, Sender(identity, own=self._own), partial(self._logout, identity)
+        logout = self._logouts.get(identity)
+        if logout is None:
+            logout = self._logouts[identity] = partial(self._logout, identity)
+        return ISender, Sender(identity, own=self._own), logout
 
     def _logout(self, identity: str | None) -> None:
         self.present[identity] -= 1
         if not self.present[identity]:
             del self.present[identity]
+            del self._logouts[identity]
 
 
 @dataclass(slots=True)
@@ -143,6 +151,8 @@ class Peer:
 
 class Login:
     """Somebody is logged in until :meth:`logout`, which may be called twice."""
+
+    __slots__ = ("_logout", "sender")
 
     def __init__(self, sender: ISender, logout: Callable[[], None]) -> None:
         self.sender = sender

@@ -17,6 +17,15 @@ class Timing:
     :param expired: called when what was waited for did not come in time.
     """
 
+    __slots__ = (
+        "_clock",
+        "_content_deadline",
+        "_deadline",
+        "_phase",
+        "_timed",
+        "_timers",
+    )
+
     def __init__(self, timers: Timers, clock: IReactorTime, expired: Callable[[], None]) -> None:
         self._timers = timers
         self._clock = clock
