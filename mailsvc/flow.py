@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IPushProducer
 
 #: Octets held while an answer is awaited, before the transport is paused.
 _HELD = 65_536
+
+#: What a transport reads at once, and what one with much to read may come to.  A chunk costs 25 us
+#: whatever its size: 25 MiB took a third less CPU in chunks of 512 KiB than in those of 64 KiB.
+USUAL, _WIDEST = 65_536, 524_288
 
 
 class Flow:
@@ -33,6 +39,15 @@ class Flow:
         self._held += octets
         if self._held > _HELD:
             self._pause()
+
+    def widen(self, octets: int) -> None:
+        """Let the transport read more at once: its last read, of ``octets``, was as much as it may.
+
+        Nothing is held for that while nothing comes.
+        """
+        transport: Any = self._transport
+        if octets < _WIDEST and octets == getattr(transport, "bufferSize", 0):
+            transport.bufferSize = 2 * octets
 
     def fill(self) -> None:
         """Take nothing until the peer has read."""

@@ -30,7 +30,7 @@ from mailsvc.certificates import channel_bindings
 from mailsvc.direct import DirectWriter
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
-from mailsvc.flow import Flow
+from mailsvc.flow import USUAL, Flow
 from mailsvc.intake import Conversation, Greeting
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
@@ -133,6 +133,8 @@ class SMTPProtocol(Protocol):
             self._early()
             return
         self._session.receive(data)
+        if len(data) >= USUAL:
+            self._flow.widen(len(data))
         if self._waiting:
             self._flow.hold(len(data))
         else:

@@ -278,6 +278,33 @@ class NarrowTests(SynchronousTestCase):
         self.assertEqual(reception.codes("NOOP"), ["220", "250"])
 
 
+class _Wide(StringTransport):
+    """Says, as sockets do, how much it reads at once."""
+
+    bufferSize = 65_536  # noqa: N815
+
+
+class ReadingTests(SynchronousTestCase):
+    """Requirement 43: large contents come in large chunks, and are the same as in small ones."""
+
+    def test_as_much_as_there_is(self) -> None:
+        content = b"\r\n" + b"".join(b"%07d\r\n" % number for number in range(200_000))
+        stored = []
+        for size in (1_000, 10_000_000):
+            transport = _Wide()
+            reception = Reception(transport=transport)
+            reception.say("EHLO x", "MAIL FROM:<a@b.example>", "RCPT TO:<c@example.com>", "DATA")
+            rest = content + b".\r\n"
+            while rest:
+                read = min(size, transport.bufferSize)
+                reception.protocol.dataReceived(rest[:read])
+                rest = rest[read:]
+            self.assertEqual([line[:3] for line in reception.read()], ["250"])
+            stored.append(reception.message.octets.partition(b"\r\n0000000\r\n")[2])
+            self.assertEqual(transport.bufferSize, 65_536 if size == 1_000 else 524_288)
+        self.assertEqual(stored[0], stored[1])
+
+
 class TimerTests(SynchronousTestCase):
     """Requirement 41: what a peer may take its time for, and how long."""
 
