@@ -1,10 +1,11 @@
-"""Flow control: whether octets are taken from a peer now (requirement 42)."""
+"""Flow control: whether octets are taken from a peer now (requirement 42), and how many at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 
 #: Octets held while an answer is awaited, before the transport is paused.
 _HELD = 65_536
@@ -70,3 +71,37 @@ class Flow:
         if not self._paused:
             self._paused = True
             self._transport.pauseProducing()
+
+
+class Records:
+    """Joins the large records of TLS that come in one turn of the reactor.
+
+    A record has 16 KiB at most, and a chunk costs 25 us whatever its size: a content of 25 MiB took
+    two thirds of the CPU with its records joined.
+
+    :param take: given what was joined, at the end of the turn.
+    """
+
+    __slots__ = ("_clock", "_pieces", "_take")
+
+    #: Octets from which a record waits for others; shorter ones, commands, are taken at once.
+    LARGE = 8_192
+
+    def __init__(self, clock: IReactorTime, take: Callable[[bytes], None]) -> None:
+        self._clock = clock
+        self._take = take
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        """Take a record."""
+        self._pieces.append(data)
+        if len(data) < self.LARGE:
+            self.flush()
+        elif len(self._pieces) == 1:
+            self._clock.callLater(0, self.flush)
+
+    def flush(self) -> None:
+        """Hand on what has come, now."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._take(pieces[0] if len(pieces) == 1 else b"".join(pieces))

@@ -30,7 +30,7 @@ from mailsvc.certificates import channel_bindings
 from mailsvc.direct import DirectWriter
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
-from mailsvc.flow import USUAL, Flow
+from mailsvc.flow import USUAL, Flow, Records
 from mailsvc.intake import Conversation, Greeting
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
@@ -83,6 +83,7 @@ class SMTPProtocol(Protocol):
         self._greeted = False
         self._peer = Peer(host=host)
         self._tls = ("", "")
+        self._records: Records | None = None
         self._session = self._new_session()
         self._conversation = self._converse()
         self._waiting = False
@@ -114,6 +115,7 @@ class SMTPProtocol(Protocol):
         connection = cast(SSL.Connection, transport.getHandle())
         self._shaking = False
         self._secure = True
+        self._records = Records(self._rules.clock, self._take)
         self._tls = (
             connection.get_protocol_version_name(),
             connection.get_cipher_name() or "",
@@ -126,6 +128,13 @@ class SMTPProtocol(Protocol):
         self._begin()
 
     def dataReceived(self, data: bytes) -> None:
+        """Take octets, or under TLS a record."""
+        if self._records is None:
+            self._take(data)
+        else:
+            self._records.add(data)
+
+    def _take(self, data: bytes) -> None:
         """Take octets; hold them while an answer or the greeting is awaited."""
         if self._closing:
             return
@@ -142,6 +151,8 @@ class SMTPProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer will send no more: answer what is complete, then close."""
+        if self._records is not None:
+            self._records.flush()
         self._ended = True
         self._proceed()
 
@@ -151,6 +162,8 @@ class SMTPProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything that was not complete."""
+        if self._records is not None:
+            self._records.flush()
         self._closing = True
         self._timing.clear()
         self._conversation.close()

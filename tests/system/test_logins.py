@@ -26,6 +26,24 @@ def encoded(message: str) -> str:
     return base64.b64encode(message.encode()).decode()
 
 
+class LargeTests(SecureTestCase):
+    """Large mails under TLS, whose records are joined: octet for octet what was sent."""
+
+    def test_starttls_and_implicit(self) -> None:
+        context = ssl.create_default_context(cafile=self.trust)
+        content = mails.large()
+        with smtplib.SMTP("localhost", self.mx, timeout=DEADLINE) as client:
+            client.starttls(context=context)
+            client.sendmail(*ENVELOPE, content)
+        with smtplib.SMTP_SSL(
+            "localhost", self.implicit, timeout=DEADLINE, context=context
+        ) as client:
+            client.login(USER, PASSWORD)
+            client.sendmail(*ENVELOPE, content)
+        for filed in self.in_maildir(2):
+            self.assertTrue(mails.without_trace(filed) == content.replace(b"\r\n", b"\n"))
+
+
 class ChannelBindingTests(SecureTestCase):
     """SCRAM-SHA-256-PLUS on a real connection: the client is scramp, TLS is OpenSSL's."""
 
