@@ -58,7 +58,7 @@ def _path(address: Address | None) -> str:
 
 
 def _envelope(reverse_path: Address | None, recipients: tuple[Address, ...]) -> str:
-    to = ",".join(_path(address) for address in recipients[:5])
+    to = ",".join([_path(address) for address in recipients[:5]])
     more = f" and {len(recipients) - 5} more" if len(recipients) > 5 else ""
     return f"from={_path(reverse_path)} to={to}{more}"
 
@@ -85,7 +85,7 @@ class MessageAccepted(Event):
 
     def text(self) -> str:
         """Return the line for people."""
-        names = ",".join(shown(name) for name in self.destinations)
+        names = ",".join([shown(name) for name in self.destinations])
         return (
             f"accepted {self.id} {_envelope(self.reverse_path, self.recipients)}"
             f" destination={names} size={self.size} {_client(self.client, self.user)}"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -72,8 +72,7 @@ class Intake:
     wake: Callable[[Iterable[str]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(NamedTuple):
     """What the session knows of the client when content starts.
 
     :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.

@@ -196,10 +196,10 @@ def _ended(talk: Conversation, answer: Answer) -> None:
         given = (reply,) * (talk.recipients if lmtp else 1)
     utf8 = talk.utf8
     talk.finish()
-    if any(reply.code < 300 for reply in given):
-        talk.errors = 0
     for reply in given:
-        if reply.code == 421:
+        if reply.code < 300:
+            talk.errors = 0
+        elif reply.code == 421:
             talk.say(reply)
             return
         talk.send(reply.encode(utf8=utf8))
