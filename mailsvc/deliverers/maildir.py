@@ -6,6 +6,7 @@ wait for the disk.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets
@@ -34,6 +35,7 @@ _REMEMBERED = 10_000
 #: Seconds after which a file in ``tmp`` is nobody's any more, as maildir's rules say.
 _STALE = 36 * 3600
 _OURS = re.compile(r"[0-9]+\..+\.mailsvc-[0-9a-f]{16}")
+_NUMBER = (1 << 64) - 1
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -135,6 +137,8 @@ class MaildirFiles:
         self._crlf = crlf
         self._delivered_to = delivered_to
         self._complete: dict[str, None] = {}
+        # One random number for all: another process that writes here has another.
+        self._numbers = itertools.count(secrets.randbits(64))
 
     def store(self, deliveries: Sequence[tuple[Delivery, IContent]]) -> list[Exception | None]:
         """Write all of ``deliveries`` durably.
@@ -186,7 +190,7 @@ class MaildirFiles:
         maildir = self._template.path(delivery.recipient)
         # The same on every attempt: a repeat replaces the file that it repeats.
         name = f"{int(delivery.envelope.received_at)}.{delivery.id}.{self._suffix}"
-        temporary = f"{maildir}/tmp/{name}.mailsvc-{secrets.token_hex(8)}"
+        temporary = f"{maildir}/tmp/{name}.mailsvc-{next(self._numbers) & _NUMBER:016x}"
         self._ensure(maildir)
         try:
             descriptor = os.open(temporary, _CREATE, 0o600)
@@ -196,11 +200,10 @@ class MaildirFiles:
             self._ensure(maildir)
             descriptor = os.open(temporary, _CREATE, 0o600)
         try:
-            with open(descriptor, "wb", buffering=0, closefd=False) as file:
-                for chunk in self._octets(delivery, content):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[file.write(view) :]
+            for chunk in self._octets(delivery, content):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
         except BaseException:
             os.close(descriptor)
             _forget(temporary)
