@@ -24,7 +24,7 @@ from mailsvc.events import Broke, Emit
 from mailsvc.interfaces import IContent, ISpool
 from mailsvc.links import Linked, LinkExpired, LinkRefused, Links
 from mailsvc.mime.decoding import decoder
-from mailsvc.mime.pool import InThread
+from mailsvc.threads import InThread
 from mailsvc.web import Flow, cut_off
 
 _CHUNK = 65_536

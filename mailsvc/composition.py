@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from mailsvc import secretfile
@@ -43,6 +41,7 @@ from mailsvc.secretfile import Secret, SecretSource
 from mailsvc.settings import POSTMASTER, Limits, Listener, RouteKeys, Settings
 from mailsvc.smtp.policy import Policy
 from mailsvc.spool.oversight import Oversight
+from mailsvc.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,23 +54,6 @@ _SALT_SECRET = "unknown-users.secret"
 
 #: Signs links to attachments; a line above it is the new key of a rotation.
 _LINK_SECRET = "links.secret"
-
-
-class Threads:
-    """A bounded pool of threads that starts with the first call."""
-
-    def __init__(self, reactor: Any, most: int, name: str) -> None:  # noqa: ANN401
-        self._reactor = reactor
-        self._pool = ThreadPool(0, most, name)
-        self._pool.start()
-
-    def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Call a blocking function in a thread."""
-        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
-
-    def stop(self) -> None:
-        """Wait for what runs, and end the threads."""
-        self._pool.stop()
 
 
 class Retention:
@@ -180,6 +162,10 @@ class Context:
     def parse(self, content: IContent) -> Awaitable[ParsedMail]:
         """Return the parsed mail."""
         return self._machine.parser.parse(content)
+
+    def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> Awaitable[T]:
+        """Return what ``function`` makes of the parsed mail."""
+        return self._machine.parser.parsed(content, function)
 
 
 @dataclass(frozen=True, slots=True)

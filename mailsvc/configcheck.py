@@ -177,3 +177,7 @@ class _Lent:
     def parse(self, content: IContent) -> Awaitable[ParsedMail]:
         """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
         raise _NotLent("no mail is parsed while a configuration is checked")
+
+    def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> Awaitable[T]:
+        """Refuse: see :class:`mailsvc.interfaces.IDelivererContext`."""
+        raise _NotLent("no mail is parsed while a configuration is checked")

@@ -200,6 +200,12 @@ class IDelivererContext(Interface):
     def parse(content: IContent) -> Awaitable[ParsedMail]:
         """Return the parsed mail; bounded in time and memory, never fails for what a mail holds."""
 
+    def parsed(content: IContent, function: Callable[[ParsedMail], T]) -> Awaitable[T]:
+        """Return what ``function`` makes of the parsed mail, called in a thread: one hop for both.
+
+        The mail counts as memory for as long as it is kept.
+        """
+
 
 class IDelivererFactory(Interface):
     """A kind of destination; a plugin object provides this and ``twisted.plugin.IPlugin``.

@@ -46,6 +46,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.routing",
             "mailsvc.secretfile",
             "mailsvc.spool",
+            "mailsvc.threads",
             "mailsvc.trace",
             "twisted.plugins.mailsvc_deliverers",
         }

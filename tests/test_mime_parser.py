@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from threading import get_ident
 from typing import BinaryIO, ParamSpec, TypeVar
 from unittest import mock
 
@@ -184,10 +185,38 @@ class ParserTests(TestCase):
                 now -= 1
 
         self.parser = Parser(IReactorProcess(reactor), counted, self.limits, self.clock)
-        waiting = [self.started(Content(SMALL)) for _ in range(6)]
-        for parsed in waiting:
-            self.assertEqual((await parsed).subject, "small")
-        self.assertEqual((now, most), (0, 2))
+        for mails, threads in ((10, 1), (100, 2)):
+            most = 0
+            waiting = [self.started(Content(SMALL)) for _ in range(mails)]
+            for parsed in waiting:
+                self.assertEqual((await parsed).subject, "small")
+            self.assertEqual((now, most), (0, threads))
+
+    async def test_what_is_made_of_a_mail_is_made_in_the_thread_that_parses_it(self) -> None:
+        hops = 0
+
+        async def counted(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            nonlocal hops
+            hops += 1
+            return await in_thread(function, *args, **kwargs)
+
+        self.parser = Parser(IReactorProcess(reactor), counted, self.limits, self.clock)
+        self.addCleanup(self.clean, self.parser)
+        made = await self.parser.parsed(Content(SMALL), lambda mail: (mail.subject, get_ident()))
+        self.assertEqual((made[0], hops), ("small", 1))
+        self.assertNotEqual(made[1], get_ident())
+        # A worker's mail takes a hop of its own.
+        made = await self.parser.parsed(Content(LARGE), lambda mail: (mail.subject, get_ident()))
+        self.assertEqual((made[0], hops), ("large", 3))
+        self.assertNotEqual(made[1], get_ident())
+
+    async def test_who_makes_nothing_of_a_mail_gives_its_memory_back(self) -> None:
+        for content in (Content(SMALL), Content(LARGE)):
+            making = Deferred.fromCoroutine(self.parser.parsed(content, lambda mail: 1 // 0))
+            await self.assertFailure(making, ZeroDivisionError)
+            del making
+            await deferToThread(gc.collect)
+            self.assertEqual(self.parser.allowance.free, self.limits.memory)
 
     async def test_large_mail_in_a_worker_that_stays(self) -> None:
         processes = set()

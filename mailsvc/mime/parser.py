@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
 
 from mailsvc.errors import TransientFailure
@@ -14,8 +14,11 @@ from mailsvc.mime.allowance import Allowance
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.mail import parse
 from mailsvc.mime.parts import header_ends
-from mailsvc.mime.pool import InThread, WorkerDied, WorkerPool
+from mailsvc.mime.pool import WorkerDied, WorkerPool
 from mailsvc.parsed import ParsedMail
+from mailsvc.threads import InThread, Together
+
+T = TypeVar("T")
 
 #: Octets that a mail takes while it is parsed and delivered, for each of its own: the mail, its
 #: decoded parts, the payload made of them.
@@ -47,7 +50,7 @@ class Parser:
         self._limits = limits or Limits()
         self._in_thread = in_thread
         self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
-        self._turns = DeferredSemaphore(self._limits.threads)
+        self._small = Together(in_thread, self._limits.threads)
         self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
@@ -58,29 +61,35 @@ class Parser:
         :raises mailsvc.errors.TransientFailure: the service stops.
         :raises OSError: the content could not be read, or a process not be started.
         """
-        taken = await self.allowance.take(_FACTOR * content.size + _OVERHEAD)
+        return await self.parsed(content, _same)
+
+    async def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> T:
+        """Return what ``function`` makes of the parsed mail, called in a thread.
+
+        A small mail is parsed in that thread just before, which saves a hop.  Raises as
+        :meth:`parse` does, and what ``function`` raises.
+        """
+        octets = _FACTOR * content.size + _OVERHEAD
+        share = _Share(self.allowance, await self.allowance.take(octets))
         try:
-            mail = await self._parsed(content)
+            if content.size <= self._limits.small:
+                made = await self._small.run(self._quickly, content, function, share)
+                if made is not None:
+                    return made[0]
+            mail = await self._slowly(content)
+            share.goes_with(mail)
+            return await self._in_thread(function, mail)
         except BaseException:
-            self.allowance.give(taken)
+            share.give()
             raise
-        weakref.finalize(mail, self.allowance.give, taken).atexit = False
-        return mail
 
     async def stop(self) -> None:
         """End the workers, and no mail is given to any again."""
         self._stopped = True
         await self.pool.stop()
 
-    async def _parsed(self, content: IContent) -> ParsedMail:
-        if content.size <= self._limits.small:
-            await self._turns.acquire()
-            try:
-                mail = await self._in_thread(self._quickly, content)
-            finally:
-                self._turns.release()
-            if mail is not None:
-                return mail
+    async def _slowly(self, content: IContent) -> ParsedMail:
+        """Have a worker parse a mail."""
         try:
             return await self.pool.parse(content)
         except WorkerDied as death:
@@ -88,16 +97,42 @@ class Parser:
                 raise TransientFailure("the service stopped before the mail was parsed") from None
             return ParsedMail(errors=(f"not parsed: {death}",))
 
-    def _quickly(self, content: IContent) -> ParsedMail | None:
+    def _quickly(
+        self, content: IContent, function: Callable[[ParsedMail], T], share: _Share
+    ) -> tuple[T] | None:
         """Parse a small mail, or return None if its header is beyond what a thread may do."""
         with content.open() as file:
             octets = _read(file)
         if header_ends(octets) > self._limits.small_header:
             return None
         try:
-            return parse(octets, self._limits)
+            mail = parse(octets, self._limits)
         except Exception as error:  # A fault of ours: the mail is delivered all the same.
-            return ParsedMail(errors=(f"not parsed: {type(error).__name__} in the parser",))
+            mail = ParsedMail(errors=(f"not parsed: {type(error).__name__} in the parser",))
+        share.goes_with(mail)
+        return (function(mail),)
+
+
+class _Share:
+    """What a mail takes of an allowance, given back once."""
+
+    def __init__(self, allowance: Allowance, octets: int) -> None:
+        self._allowance = allowance
+        self._octets = octets
+
+    def goes_with(self, mail: ParsedMail) -> None:
+        """Give it back when ``mail`` is no more; in any thread."""
+        weakref.finalize(mail, self.give).atexit = False
+
+    def give(self) -> None:
+        """Give it back; in any thread."""
+        octets, self._octets = self._octets, 0
+        if octets:
+            self._allowance.give(octets)
+
+
+def _same(mail: ParsedMail) -> ParsedMail:
+    return mail
 
 
 def _read(file: BinaryIO) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from signal import SIGXCPU
 from threading import Lock
-from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -21,9 +20,7 @@ from mailsvc.interfaces import IContent
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.worker import LENGTH
 from mailsvc.parsed import ParsedMail
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from mailsvc.threads import InThread
 
 _CHUNK = 1024 * 1024
 #: Mails that a worker parses before another takes its place: what it may have leaked goes with it.
@@ -32,15 +29,6 @@ _TURNS = 1000
 _IDLE = 60.0
 #: Octets of a worker's last words that are kept.
 _LAST_WORDS = 4096
-
-
-class InThread(Protocol):
-    """Runs a blocking function in a thread."""
-
-    def __call__(
-        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]:
-        """Return an awaitable of the function's result."""
 
 
 class WorkerDied(Exception):

@@ -117,6 +117,10 @@ class FakeContext:
         """Return :attr:`mail`."""
         return self.mail
 
+    async def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> T:
+        """Return what ``function`` makes of :attr:`mail`."""
+        return function(await self.parse(content))
+
 
 def started(awaitable: Awaitable[T]) -> Deferred[T]:
     """Return a Deferred for what may be a coroutine."""

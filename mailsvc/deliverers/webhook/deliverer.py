@@ -61,11 +61,13 @@ class Prepared:
     """A request that is ready to go.
 
     :ivar linked: its body holds links to the content, which has to be kept for them.
+    :ivar mail: what it was made of: it counts as memory until the request is done.
     """
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes | Stream = field(repr=False)
     linked: bool = False
+    mail: ParsedMail | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Requests:
         signature = signature_headers(self.keys, delivery.id, int(self.now()), body)
         content_type = ("Content-Type", payload.content_type)
         headers = (content_type, *payload.headers, *signature, *self.headers)
-        return Prepared(headers, body, bool(made))
+        return Prepared(headers, body, bool(made), mail)
 
 
 def _noted_link(links: Links, made: list[str], message_id: str, attachment: Attachment) -> str:
@@ -145,10 +147,11 @@ class Webhook:
 
     async def deliver(self, delivery: Delivery, content: IContent) -> None:
         """Post one delivery; see :class:`~mailsvc.interfaces.IDeliverer`."""
-        mail = None
+        prepare = partial(self._requests.prepare, delivery, content)
         if self._requests.format.wants_mail:
-            mail = await self._context.parse(content)
-        request = await self._context.in_thread(self._requests.prepare, delivery, content, mail)
+            request = await self._context.parsed(content, prepare)
+        else:
+            request = await self._context.in_thread(prepare, None)
         if request.linked and self._requests.links is not None:
             # Before the receiver knows of them, the links have something to lead to.
             await self._requests.links.keep(delivery.envelope.id)
