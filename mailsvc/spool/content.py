@@ -63,8 +63,7 @@ class Shelf:
     def open(self, stored: Stored) -> BinaryIO:
         """Return a reader of a content as it is delivered; raises as :meth:`octets` does."""
         if stored.segment is not None:
-            content = self.octets(stored)
-            return io.BytesIO(unstuffed(content) if stored.stuffed else content)
+            return _reader(self.octets(stored), stored)
         assert stored.file is not None
         try:
             descriptor = self._files.open(self._layout.own_file(stored.file))
@@ -97,6 +96,11 @@ class Shelf:
             position += len(data)
         if position != stored.length or crc != stored.crc:
             raise Damaged("its file's checksum is wrong")
+
+
+def _reader(content: bytes, stored: Stored) -> BinaryIO:
+    """Return a reader of a content in memory, as it is delivered."""
+    return io.BytesIO(unstuffed(content) if stored.stuffed else content)
 
 
 class Rows:
@@ -148,9 +152,10 @@ class StoredContent:
 
     :param find: returns where the content lies now, or None if the message is gone; blocks.
     :param quarantine: sets the message aside, and returns when that is durable; blocks.
+    :param octets: the content as it was stored just now: it need not be read again.
     """
 
-    __slots__ = ("_find", "_quarantine", "_shelf", "_stored", "size")
+    __slots__ = ("_find", "_octets", "_quarantine", "_shelf", "_stored", "size")
 
     def __init__(
         self,
@@ -158,15 +163,19 @@ class StoredContent:
         stored: Stored,
         find: Callable[[str], Stored | None],
         quarantine: Callable[[str, str], None],
+        octets: bytes | None = None,
     ) -> None:
         self.size = stored.size
         self._shelf = shelf
         self._stored = stored
         self._find = find
         self._quarantine = quarantine
+        self._octets = octets
 
     def open(self) -> BinaryIO:
         """Return a fresh reader; see :class:`mailsvc.interfaces.IContent`."""
+        if self._octets is not None:
+            return _reader(self._octets, self._stored)
         message_id = self._stored.message_id
         while True:
             stored = self._stored

@@ -240,7 +240,7 @@ class EmbeddedSpool(Oversight):
                 1,
                 message.size,
             )
-            claims.add(Fresh(held, delivery, now), stored)
+            claims.add(Fresh(held, delivery, now), stored, message.chunks)
 
     # Handing out
 
@@ -369,9 +369,9 @@ class EmbeddedSpool(Oversight):
 
     def open(self, message_id: str) -> Deferred[StoredContent]:
         """Return a content; see :class:`mailsvc.interfaces.ISpool`."""
-        stored = self._claims.content(message_id)
-        if stored is not None:
-            return succeed(self._content(stored))
+        known = self._claims.content(message_id)
+        if known is not None:
+            return succeed(self._content(*known))
         return Deferred.fromCoroutine(self._open(message_id))
 
     async def _open(self, message_id: str) -> StoredContent:
@@ -380,8 +380,8 @@ class EmbeddedSpool(Oversight):
             raise SpoolError(f"there is no message {message_id}")
         return self._content(stored)
 
-    def _content(self, stored: Stored) -> StoredContent:
-        return StoredContent(self._shelf, stored, self._rows.find, self._set_aside)
+    def _content(self, stored: Stored, octets: bytes | None = None) -> StoredContent:
+        return StoredContent(self._shelf, stored, self._rows.find, self._set_aside, octets)
 
     def _set_aside(self, message_id: str, reason: str) -> None:
         """Quarantine, and wait: for a thread that reads."""

@@ -316,7 +316,6 @@ class Incoming:
         reception = self._reception
         message = acceptance.message
         error = acceptance.error
-        self._chunks = message.chunks = []
         if self._spill is None:
             reception.memory.gone(self._length)
         else:
@@ -327,12 +326,15 @@ class Incoming:
             if message.file is not None:
                 self._remove(message)
             reception.failed(message)
+        else:
+            if self._spill is None:
+                reception.usage.stored(self._length)
+            reception.accepted(message, self._envelope)
+        self._chunks = message.chunks = []
+        if error is not None:
             deferred.errback(error)
-            return
-        if self._spill is None:
-            reception.usage.stored(self._length)
-        reception.accepted(message, self._envelope)
-        deferred.callback(message.message_id)
+        else:
+            deferred.callback(message.message_id)
 
     def _remove(self, message: Accepting) -> None:
         reception = self._reception

@@ -14,6 +14,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.message import Done, Retry
+from mailsvc.spool import claims
+from mailsvc.spool.claims import Claims
 from mailsvc.spool.extent import (
     HEADER_SIZE,
     Damaged,
@@ -99,8 +101,68 @@ class IdTests(SynchronousTestCase):
             self.assertEqual(split_id(text), parts, text)
 
 
+class KeptTests(SpoolTestCase):
+    """What was just accepted is in memory still, and read from the disk by and by."""
+
+    async def test_the_same_octets_as_from_the_disk(self) -> None:
+        """The plain twin: a spool that keeps nothing."""
+        wires = [b"", b"x", b"..\r\n.x\r\n...\r\n", b"a\r\n..b\r\n" * 3000, LARGE]
+        for stuffed in (False, True):
+            for wire in wires:
+                read = []
+                for kept in (1 << 20, 0):
+                    self.patch(claims, "_KEPT", kept)
+                    spool = await self.opened()
+                    incoming = spool.begin(self.envelope(), stuffed)
+                    for start in range(0, len(wire), 7000):
+                        incoming.write(memoryview(wire)[start : start + 7000])
+                    message_id: str = await incoming.commit()
+                    content = await spool.open(message_id)
+                    self.files.calls.clear()
+                    octets = await self.octets_of(spool, message_id)
+                    self.assertEqual(len(octets), content.size)
+                    opened = [call for call in self.files.calls if call[0] == "open"]
+                    self.assertEqual(bool(opened), not kept or not wire or wire == LARGE)
+                    read.append(octets)
+                    await spool.drop([message_id])
+                    await self.stopped(spool)
+                self.assertEqual(read[0], read[1])
+
+    async def test_nothing_stays_when_the_last_delivery_has_ended(self) -> None:
+        spool = await self.opened()
+        await self.store(spool, "app", "other", octets=b"x" * 1000)
+        for name, kept in (("app", 1000), ("other", 0)):
+            [claim] = await self.claimed(spool, name)
+            self.assertEqual(spool._claims._kept, 1000)
+            await spool.record(claim, Done())
+            self.assertEqual(spool._claims._kept, kept)
+
+    def test_the_memory_is_bounded(self) -> None:
+        self.patch(claims, "_KEPT", 100)
+        self.patch(claims, "_KEPT_EACH", 60)
+        kept = Claims(lambda: 0.0)
+        for number, (length, stays) in enumerate(
+            ((61, False), (60, True), (41, False), (40, True))
+        ):
+            stored = Stored(f"m{number}", number, 1, 0, None, length, 0, False, length)
+            kept.know(stored, [b"x" * length])
+            known = kept.content(f"m{number}")
+            self.assertEqual(known, (stored, b"x" * length if stays else None))
+        kept.forget("m1")
+        self.assertIsNone(kept.content("m1"))
+        kept.know(stored._replace(message_id="m9", length=60), [b"y" * 60])
+        self.assertEqual(
+            kept.content("m9"), (stored._replace(message_id="m9", length=60), b"y" * 60)
+        )
+
+
 class DamageTests(SpoolTestCase):
     """What cannot be read as it was written becomes a dead letter that says so."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # What stays in memory is not read.
+        self.patch(claims, "_KEPT", 0)
 
     def spoil(self, folder: str) -> None:
         """Change an octet in the last third of each file of a folder."""
