@@ -139,6 +139,14 @@ class ISpool(Interface):
         :raises mailsvc.errors.LeaseLost: the claim is stale; nothing was changed.
         """
 
+    def finish(claims: Sequence[Claim]) -> Awaitable[Sequence[Claim]]:
+        """Store, durably, that these deliveries are done, and end the claims.
+
+        As ``record`` with ``Done`` for each, at a fraction of the cost.
+
+        :return: the claims that are stale; of their deliveries nothing was changed.
+        """
+
     def open(message_id: str) -> Awaitable[IContent]:
         """Return the content of a message that still has deliveries.
 
@@ -168,6 +176,22 @@ class IDeliverer(Interface):
         :raises mailsvc.errors.TransientFailure: try again; also what any other exception means.
         :raises mailsvc.errors.PermanentFailure: a dead letter.
         :raises mailsvc.errors.DestinationPaused: nothing more until a person resumes it.
+        """
+
+
+class IGroupDeliverer(IDeliverer):
+    """A deliverer to which several deliveries at once cost little more than one."""
+
+    group: int = Attribute("The concurrency of a destination whose configuration names none.")
+
+    def deliver_group(
+        deliveries: Sequence[tuple[Delivery, IContent]],
+    ) -> Awaitable[Sequence[Exception | None]]:
+        """Hand over several deliveries; in place of a ``deliver`` for each.
+
+        The attempts of a group may end before it does: nobody listens to what it says of those.
+
+        :return: for each, in order, None or what ``deliver`` would have raised.
         """
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -14,7 +14,8 @@ from mailsvc.dispatch.means import Means
 from mailsvc.dispatch.reasons import Stopped, reason_of
 from mailsvc.errors import LeaseLost, TransientFailure
 from mailsvc.events import Alert
-from mailsvc.interfaces import Claim
+from mailsvc.interfaces import Claim, IContent, IGroupDeliverer
+from mailsvc.message import Delivery
 
 #: An attempt is cancelled this long before its lease ends, in parts of the lease; as long is waited
 #: after an extension that failed.
@@ -27,7 +28,7 @@ class Attempt:
 
     :ivar deadline: when it is cancelled.
     :ivar renew_at: when its lease is extended.
-    :ivar work: what to cancel; None until the attempt first waits.
+    :ivar work: what to cancel; None until the attempt first waits, and for one of a group.
     :ivar extending: fires when the extension of the lease that is under way has ended.
     :ivar cause: why it was cancelled.
     :ivar settled: its outcome is decided; what the deliverer does from now on changes nothing.
@@ -44,21 +45,25 @@ class Attempt:
     settled: bool = False
 
 
+class Ends(Protocol):
+    """What is told of the ends of attempts."""
+
+    def went_well(self, attempt: Attempt) -> bool:
+        """Take an attempt that succeeded, or say that it is one for :meth:`settle`."""
+
+    def settle(
+        self, attempt: Attempt, failure: Exception | None
+    ) -> Coroutine[Deferred[Any], Any, None]:
+        """Decide and record what became of an attempt, given its failure or None."""
+
+
 class Attempts:
-    """The attempts of one destination.
+    """The attempts of one destination."""
 
-    :param settle: decides and records what became of an attempt, given its failure or None.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        means: Means,
-        settle: Callable[[Attempt, Exception | None], Coroutine[Deferred[Any], Any, None]],
-    ) -> None:
+    def __init__(self, name: str, means: Means, ends: Ends) -> None:
         self._name = name
         self._means = means
-        self._settle = settle
+        self._ends = ends
         self._running: dict[tuple[str, int], Attempt] = {}
         self._guard: IDelayedCall | None = None
 
@@ -67,12 +72,26 @@ class Attempts:
 
     def begin(self, claim: Claim, destination: Destination) -> None:
         """Attempt a delivery."""
+        attempt = self._begun(claim, destination)
+        attempt.work = self._means.run(self._attempt(attempt), claim.delivery.id, self._name)
+        self._guard_all(attempt)
+
+    def begin_group(self, claims: Sequence[Claim], destination: Destination) -> None:
+        """Attempt deliveries together; the destination's deliverer takes groups."""
+        if claims:
+            attempts = [self._begun(claim, destination) for claim in claims]
+            self._means.run(self._attempt_group(attempts), claims[0].delivery.id, self._name)
+            self._guard_all(attempts[0])
+
+    def _begun(self, claim: Claim, destination: Destination) -> Attempt:
         now = self._means.clock.seconds()
         attempt = Attempt(
             claim, destination, now, now + destination.timeout, now + self._means.lease / 2
         )
         self._running[claim.key] = attempt
-        attempt.work = self._means.run(self._attempt(attempt), claim.delivery.id, self._name)
+        return attempt
+
+    def _guard_all(self, attempt: Attempt) -> None:
         if not attempt.settled and self._guard is None:
             # Later attempts have later times, so this one timer need never move.
             self._guard_at(min(attempt.deadline, attempt.renew_at))
@@ -90,22 +109,51 @@ class Attempts:
             content = await self._means.spool.open(delivery.envelope.id)
             await attempt.destination.deliverer.deliver(delivery, content)
         except Exception as error:
-            failure = attempt.cause or error
-        if not attempt.settled:
-            await self._end(attempt, failure)
+            failure = error
+        self._end(attempt, failure)
 
-    async def _end(self, attempt: Attempt, failure: Exception | None) -> None:
+    async def _attempt_group(self, attempts: Sequence[Attempt]) -> None:
+        """Attempt several deliveries; its plain twin is :meth:`_attempt` for each."""
+        deliverer = IGroupDeliverer(attempts[0].destination.deliverer)
+        given: list[Attempt] = []
+        group: list[tuple[Delivery, IContent]] = []
+        for attempt in attempts:
+            delivery = attempt.claim.delivery
+            try:
+                group.append((delivery, await self._means.spool.open(delivery.envelope.id)))
+            except Exception as error:
+                self._end(attempt, error)
+            else:
+                given.append(attempt)
+        failures: Sequence[Exception | None]
+        try:
+            failures = await deliverer.deliver_group(group) if group else ()
+            if len(failures) != len(given):
+                raise ValueError(f"{len(failures)} answers for {len(given)} deliveries")
+        except Exception as error:
+            failures = [error] * len(given)
+        for attempt, failure in zip(given, failures, strict=True):
+            self._end(attempt, failure)
+
+    def _end(self, attempt: Attempt, failure: Exception | None) -> None:
+        """End an attempt, unless it was cancelled and has ended by that."""
+        if attempt.settled:
+            return
         attempt.settled = True
         del self._running[attempt.claim.key]
-        await self._settle(attempt, failure)
+        if failure is not None:
+            failure = attempt.cause or failure
+        elif self._ends.went_well(attempt):
+            return
+        name = attempt.claim.delivery.id
+        self._means.run(self._ends.settle(attempt, failure), name, self._name)
 
     def _cancel(self, attempt: Attempt, cause: Exception) -> None:
         attempt.cause = cause
         if attempt.work is not None:
             attempt.work.cancel()
-        if not attempt.settled:
-            # The deliverer goes on all the same; what it does from now on is not listened to.
-            self._means.run(self._end(attempt, cause), attempt.claim.delivery.id, self._name)
+        # Where the deliverer goes on all the same, what it does from now on is not listened to.
+        self._end(attempt, cause)
 
     def _guard_at(self, when: float) -> None:
         clock = self._means.clock

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailsvc.breaker import BreakerPolicy
-from mailsvc.interfaces import IDeliverer
+from mailsvc.interfaces import IDeliverer, IGroupDeliverer
 from mailsvc.message import Outcome
 from mailsvc.retry import SCHEDULE
 
@@ -19,6 +19,7 @@ class Destination:
     :ivar schedule: seconds to wait after the first failed attempt, the second, and so on; after
         them all a dead letter.
     :ivar timeout: seconds after which an attempt is cancelled and counts as failed.
+    :ivar takes_groups: the deliverer is an :class:`~mailsvc.interfaces.IGroupDeliverer`.
     """
 
     name: str
@@ -28,6 +29,10 @@ class Destination:
     schedule: tuple[float, ...] = SCHEDULE
     timeout: float = 300.0
     breaker: BreakerPolicy = BreakerPolicy()
+    takes_groups: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_groups", IGroupDeliverer.providedBy(self.deliverer))
 
 
 @dataclass(frozen=True, slots=True)

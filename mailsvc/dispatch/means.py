@@ -49,17 +49,17 @@ class Means:
         It keeps what a deliverer or the spool raises to itself; should it raise all the same, that
         is logged with ``subject``, the delivery's id.
         """
-
-        def tell(error: BaseException | None) -> None:
-            text = traceback_of(error) if isinstance(error, Exception) else repr(error)
-            self.emit(AttemptBroke(subject, destination, text))
-
-        def broke(failure: Failure) -> None:
-            tell(failure.value)
-
         try:
             work = eager(coroutine)
         except Exception as error:
-            tell(error)
+            self.broke(error, subject, destination)
             return None
-        return None if work is None else work.addErrback(broke)
+        return None if work is None else work.addErrback(self._failed, subject, destination)
+
+    def _failed(self, failure: Failure, subject: str, destination: str) -> None:
+        self.broke(failure.value, subject, destination)
+
+    def broke(self, error: BaseException | None, subject: str, destination: str) -> None:
+        """Log what a delivery's attempt raised that nobody was to see."""
+        text = traceback_of(error) if isinstance(error, Exception) else repr(error)
+        self.emit(AttemptBroke(subject, destination, text))

@@ -45,7 +45,8 @@ class Records:
             try:
                 await self._means.spool.record(claim, outcome)
             except LeaseLost:
-                problem = "another worker has it, or it left the queue"
+                self.lost(claim, outcome)
+                return False
             except Exception as error:
                 problem = reason_of(error)
                 if not self._stopped and clock.seconds() + wait < claim.expires_at:
@@ -55,9 +56,17 @@ class Records:
                         continue
             else:
                 return True
-            kind = type(outcome).__name__.lower()
-            self._means.emit(Alert(f"the outcome of {name} ({kind}) is not recorded: {problem}"))
+            self._failed(claim, outcome, problem)
             return False
+
+    def lost(self, claim: Claim, outcome: Outcome) -> None:
+        """Say that a claim was stale."""
+        self._failed(claim, outcome, "another worker has it, or it left the queue")
+
+    def _failed(self, claim: Claim, outcome: Outcome, problem: str) -> None:
+        kind = type(outcome).__name__.lower()
+        what = f"the outcome of {claim.delivery.id} ({kind}) is not recorded"
+        self._means.emit(Alert(f"{what}: {problem}"))
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait; say whether the wait was left to its end."""

@@ -367,6 +367,22 @@ class EmbeddedSpool(Oversight):
             lambda transaction: transaction.record(held, outcome), recorded
         )
 
+    def finish(self, claims: Sequence[Claim]) -> Deferred[Sequence[Claim]]:
+        """Store that deliveries are done; see :class:`mailsvc.interfaces.ISpool`."""
+        leases = [self._claims.lease(claim.token) for claim in claims]
+        held = [lease.held for lease in leases if lease is not None]
+
+        def finished(valid: Sequence[bool]) -> Sequence[Claim]:
+            done = set()
+            for item, was_valid in zip(held, valid, strict=True):
+                self._claims.end(item.token)
+                if was_valid:
+                    done.add(item.token)
+                    self._usage.hold(item.destination, -item.octets)
+            return [claim for claim in claims if claim.token not in done]
+
+        return self._workshop.change_then(lambda transaction: transaction.finish(held), finished)
+
     def open(self, message_id: str) -> Deferred[StoredContent]:
         """Return a content; see :class:`mailsvc.interfaces.ISpool`."""
         known = self._claims.content(message_id)

@@ -53,6 +53,40 @@ class SpoolContract(IncomingContract):
             self.assertEqual([each.delivery.attempt for each in claims], attempts, outcome)
         await self.close_spool(spool)
 
+    async def test_finish_is_done_for_each(self) -> None:
+        """It says which claims were stale, and changes nothing of their deliveries."""
+        spool = await self.open_spool()
+        for stale in (0, 1, 3):
+            incoming = spool.begin(self.make_envelope("app", recipients=3), False)
+            incoming.write(MAIL)
+            several = await incoming.commit()
+            single = [await self.put(spool) for _ in range(40)]
+            lost = (await self.claim_all(spool, lease=10))[:stale]
+            self.advance(11)
+            claims = await self.claim_all(spool)
+            ids = {each.delivery.id for each in lost}
+            kept = [each for each in claims if each.delivery.id in ids]
+            done = [each for each in claims if each.delivery.id not in ids]
+            self.assertEqual(len(kept) + len(done), 43)
+            found = await spool.finish([*done[:20], *lost, *done[20:]])
+            self.assertEqual([each.token for each in found], [each.token for each in lost])
+            for claim in done:
+                await self.assert_lost(spool.record(claim, Done()))
+            left = {each.delivery.envelope.id for each in kept}
+            for message_id in (several, *single):
+                try:
+                    await self.read(spool, message_id)
+                except SpoolError:
+                    self.assertNotIn(message_id, left)
+                else:
+                    self.assertIn(message_id, left)
+            self.assertEqual(list(await spool.finish(kept)), [])
+            self.assertEqual(await self.claim_all(spool), [])
+            self.advance(1000)
+            self.assertEqual(await self.claim_all(spool), [])
+        self.assertEqual(list(await spool.finish([])), [])
+        await self.close_spool(spool)
+
     async def test_the_id_stays_over_attempts(self) -> None:
         """A receiver tells a repeat by it."""
         spool = await self.open_spool()

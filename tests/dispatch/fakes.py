@@ -140,7 +140,8 @@ class HeldSpool:
         return sum(call[0] == method for call in self.calls)
 
     def _answer(self, method: str, work: Callable[[], T], *told: object) -> Deferred[T]:
-        self.calls.append((method, *told))
+        if told != ("finish",):
+            self.calls.append((method, *told))
         if method not in self.held:
             if method in self.failing:
                 raise self.failing[method]
@@ -227,27 +228,41 @@ class HeldSpool:
 
         return await self._answer("extend", work, claim.delivery.id)
 
+    def _record(self, claim: Claim, outcome: Outcome) -> None:
+        row = self._row(claim)
+        self.recorded.append((claim.delivery.id, outcome))
+        row.leased_until = 0
+        if isinstance(outcome, Done):
+            del self.rows[claim.delivery.id]
+            del self.queues[claim.delivery.destination][claim.delivery.id]
+            message_id = claim.delivery.envelope.id
+            if all(each.delivery.envelope.id != message_id for each in self.rows.values()):
+                del self.contents[message_id]
+        elif isinstance(outcome, Dead):
+            row.dead = outcome.reason
+        elif isinstance(outcome, Retry):
+            row.due = outcome.at
+            row.reason = outcome.reason
+            row.attempts += outcome.spent
+
     async def record(self, claim: Claim, outcome: Outcome) -> None:
         """Store an outcome."""
+        return await self._answer("record", lambda: self._record(claim, outcome), claim.delivery.id)
 
-        def work() -> None:
-            row = self._row(claim)
-            self.recorded.append((claim.delivery.id, outcome))
-            row.leased_until = 0
-            if isinstance(outcome, Done):
-                del self.rows[claim.delivery.id]
-                del self.queues[claim.delivery.destination][claim.delivery.id]
-                message_id = claim.delivery.envelope.id
-                if all(each.delivery.envelope.id != message_id for each in self.rows.values()):
-                    del self.contents[message_id]
-            elif isinstance(outcome, Dead):
-                row.dead = outcome.reason
-            elif isinstance(outcome, Retry):
-                row.due = outcome.at
-                row.reason = outcome.reason
-                row.attempts += outcome.spent
+    async def finish(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Store that deliveries are done; it is held, and fails, as ``record`` is and does."""
 
-        return await self._answer("record", work, claim.delivery.id)
+        def work() -> Sequence[Claim]:
+            stale = []
+            for claim in claims:
+                try:
+                    self._record(claim, Done())
+                except LeaseLost:
+                    stale.append(claim)
+            return stale
+
+        self.calls += [("record", claim.delivery.id) for claim in claims]
+        return await self._answer("record", work, "finish")
 
     async def open(self, message_id: str) -> IContent:
         """Return the content."""

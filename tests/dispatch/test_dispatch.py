@@ -629,6 +629,7 @@ class LogTroubleTests(DispatchTestCase):
         self.spool.add("app")
         self.serve(Destination("app", receiver))
         receiver.finish()
+        self.settle()
         self.assertEqual(self.names(), ["AttemptBroke"])
         self.assertEqual(self.spool.rows, {})
 
@@ -823,7 +824,8 @@ class StopTests(DispatchTestCase):
         stopped = self.stop(10)
         self.assertNoResult(stopped)
         self.spool.failing["record"] = SpoolError("disk")
-        self.spool.release()
+        self.spool.release()  # together
+        self.spool.release()  # each for itself
         self.assertIsNone(self.successResultOf(stopped))
         self.assertIn("(done) is not recorded: disk", self.events[-1].text())
 
