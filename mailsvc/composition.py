@@ -25,7 +25,13 @@ from mailsvc.destinations import make_deliverer, make_destination
 from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
 from mailsvc.events import Alert, Emit
-from mailsvc.interfaces import IContent, IDelivererContext, IDelivererFactory
+from mailsvc.interfaces import (
+    IContent,
+    IDeliverer,
+    IDelivererContext,
+    IDelivererFactory,
+    IGroupDeliverer,
+)
 from mailsvc.links import Links
 from mailsvc.listener import AdmissionLimits
 from mailsvc.mime.limits import Limits as ParseLimits
@@ -48,6 +54,9 @@ T = TypeVar("T")
 
 #: Threads for deliverers: disk, payloads.
 _DELIVERY_THREADS = 16
+
+#: Attempts of a destination at the same time.
+_CONCURRENCY = 10
 
 #: Keys the salts of users that do not exist, so that they outlive a restart.
 _SALT_SECRET = "unknown-users.secret"
@@ -299,6 +308,13 @@ def _timers(limits: Limits) -> Timers:
     )
 
 
+def _concurrency(deliverer: IDeliverer) -> int:
+    """Return how many attempts are under way at the same time where nobody says how many."""
+    if IGroupDeliverer.providedBy(deliverer):
+        return IGroupDeliverer(deliverer).group
+    return _CONCURRENCY
+
+
 def _destinations(
     settings: Settings,
     machine: Machine,
@@ -323,7 +339,7 @@ def _destinations(
         made[name] = Destination(
             name=name,
             deliverer=deliverer,
-            concurrency=knobs.concurrency,
+            concurrency=knobs.concurrency or _concurrency(deliverer),
             rate=knobs.rate,
             schedule=tuple(knobs.schedule),
             timeout=knobs.timeout,

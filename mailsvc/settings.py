@@ -191,7 +191,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Knobs(Struct, frozen=True):
     """The keys that every ``[destination.NAME]`` takes, beside its kind's own.
 
-    :ivar concurrency: attempts under way at the same time.
+    :ivar concurrency: attempts under way at the same time; None: what is good for the kind.
     :ivar rate: attempts per second; None for no limit.
     :ivar schedule: the waits before the second, third … attempt; after the last, a dead letter.
     :ivar timeout: after which an attempt is ended and counts as failed.
@@ -202,7 +202,7 @@ class Knobs(Struct, frozen=True):
     """
 
     kind: str
-    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 10
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
     rate: Rate | None = None
     schedule: tuple[Duration, ...] = SCHEDULE
     timeout: Duration = Duration(300)

@@ -57,21 +57,22 @@ def _linux_syncfs() -> Callable[[int], None] | None:
 _syncfs = _linux_syncfs()
 
 
-def sync_files(descriptors: Sequence[int]) -> None:
+def sync_files(directories: Sequence[Sequence[int]]) -> None:
     """Put all of these open files on stable storage.
 
     Several of one file system are synced by one call where the system has it: that costs about as
     much as one file.
 
+    :param directories: the descriptors of files, by the directories that they are in.
     :raises OSError: at least one of them is not.
     """
-    if _syncfs is None or len(descriptors) < 3:
-        for descriptor in descriptors:
-            os.fsync(descriptor)
+    if _syncfs is None or sum(map(len, directories)) < 3:
+        for descriptors in directories:
+            for descriptor in descriptors:
+                os.fsync(descriptor)
         return
-    for descriptor in {
-        os.fstat(descriptor).st_dev: descriptor for descriptor in descriptors
-    }.values():
+    first = [descriptors[0] for descriptors in directories]
+    for descriptor in {os.fstat(each).st_dev: each for each in first}.values():
         _syncfs(descriptor)
 
 

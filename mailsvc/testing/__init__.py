@@ -6,7 +6,7 @@ implementation is what a subclass defines.
 
 from __future__ import annotations
 
-from mailsvc.testing.deliverers import DelivererContract
+from mailsvc.testing.deliverers import DelivererContract, GroupDelivererContract
 from mailsvc.testing.fakes import (
     MAIL,
     RECIPIENT,
@@ -26,6 +26,7 @@ __all__ = [
     "DamagedContent",
     "DelivererContract",
     "FakeContext",
+    "GroupDelivererContract",
     "MemoryContent",
     "SpoolContract",
     "make_delivery",

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, gatherResults
 from zope.interface.verify import verifyObject
 
 from mailsvc.errors import DeliveryFailed, SpoolError
-from mailsvc.interfaces import IDeliverer
+from mailsvc.interfaces import IDeliverer, IGroupDeliverer
 from mailsvc.message import Address
 from mailsvc.testing.fakes import DamagedContent, MemoryContent, make_delivery, started
 
@@ -116,3 +116,69 @@ class DelivererContract(TestCase):
                 self.assertNotEqual(str(error), "")
             else:
                 self.fail("the destination failed and the delivery did not")
+
+
+class GroupDelivererContract(DelivererContract):
+    """What :class:`~mailsvc.interfaces.IGroupDeliverer` promises beside."""
+
+    def make_group_deliverer(self) -> IGroupDeliverer:
+        """Return a deliverer whose destination works."""
+        return IGroupDeliverer(self.make_deliverer())
+
+    async def test_it_provides_the_interface_of_groups(self) -> None:
+        """The object is an IGroupDeliverer."""
+        deliverer = self.make_group_deliverer()
+        self.assertTrue(verifyObject(IGroupDeliverer, deliverer))
+        self.assertGreaterEqual(deliverer.group, 1)
+
+    async def test_it_answers_for_each_of_a_group(self) -> None:
+        """As many answers as deliveries, however many these are; a repeat is no error."""
+        deliverer = self.make_group_deliverer()
+        for size in (0, 1, 2, 3 * deliverer.group + 1):
+            for attempt in (1, 2):
+                group = [
+                    (make_delivery(id=f"g{number}-1", attempt=attempt), MemoryContent())
+                    for number in range(size)
+                ]
+                self.assertEqual(list(await deliverer.deliver_group(group)), [None] * size)
+
+    async def test_what_cannot_be_read_is_the_only_one_to_fail(self) -> None:
+        """The others of its group are delivered."""
+        deliverer = self.make_group_deliverer()
+        if not self.reads_content:
+            return
+        outcomes = await deliverer.deliver_group(
+            [
+                (make_delivery(id="first-1"), MemoryContent()),
+                (make_delivery(id="damaged-1"), DamagedContent()),
+                (make_delivery(id="last-1"), MemoryContent()),
+            ]
+        )
+        self.assertEqual([outcome is None for outcome in outcomes], [True, False, True])
+        self.assertIsInstance(outcomes[1], (SpoolError, DeliveryFailed))
+
+    async def test_a_cancelled_group_ends(self) -> None:
+        """Cancelling the awaitable ends it, and the next group is as good as any."""
+        deliverer = self.make_group_deliverer()
+        waiting = [
+            started(deliverer.deliver_group([(make_delivery(id=f"c{n}-1"), MemoryContent())]))
+            for n in range(3)
+        ]
+        for each in waiting:
+            each.cancel()
+            try:
+                await each
+            except (CancelledError, DeliveryFailed):
+                pass
+        group = [(make_delivery(id="next-1"), MemoryContent())]
+        self.assertEqual(list(await deliverer.deliver_group(group)), [None])
+
+    async def test_a_broken_destination_is_told_of_each(self) -> None:
+        """When the destination fails, every delivery of the group does."""
+        deliverer = self.make_group_deliverer()
+        await deliverer.deliver_group([(make_delivery(id="before-1"), MemoryContent())])
+        if not self.break_destination():
+            return
+        group = [(make_delivery(id=f"after{n}-1"), MemoryContent()) for n in range(5)]
+        for outcome in await deliverer.deliver_group(group):
+            self.assertIsInstance(outcome, DeliveryFailed)

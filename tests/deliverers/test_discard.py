@@ -2,10 +2,10 @@ from twisted.trial.unittest import TestCase
 
 from mailsvc.deliverers.discard import Discard
 from mailsvc.interfaces import IDeliverer
-from mailsvc.testing import DelivererContract
+from mailsvc.testing import GroupDelivererContract
 
 
-class ContractTests(DelivererContract, TestCase):
+class ContractTests(GroupDelivererContract, TestCase):
     reads_content = False
 
     def make_deliverer(self) -> IDeliverer:

@@ -4,6 +4,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from unittest import mock
 
@@ -21,8 +22,8 @@ from mailsvc.message import Address, Delivery
 from mailsvc.testing import (
     MAIL,
     DamagedContent,
-    DelivererContract,
     FakeContext,
+    GroupDelivererContract,
     MemoryContent,
     make_delivery,
     started,
@@ -294,6 +295,52 @@ class TogetherTests(SynchronousTestCase):
         for attempt in attempts:
             self.successResultOf(attempt)
 
+    def test_a_group_that_comes_as_one_is_written_as_fast(self) -> None:
+        """With what else waits, but never with more open files than a group has."""
+        for size, hops in ((3, 1), (maildir._TOGETHER, 1), (2 * maildir._TOGETHER + 1, 3)):
+            group = [(make_delivery(id=f"s{n}-{size}"), MemoryContent()) for n in range(size)]
+            written = started(self.deliverer.deliver_group(group))
+            for _ in range(hops):
+                self.assertNoResult(written)
+                self.context.run()
+            self.assertEqual(self.successResultOf(written), [None] * size)
+        self.start(0)
+        several = [(make_delivery(id=f"t{n}-1"), MemoryContent()) for n in range(5)]
+        groups = [started(self.deliverer.deliver_group(several[:n])) for n in (2, 5, 3)]
+        self.context.run()
+        self.context.run()
+        self.assertEqual([len(self.successResultOf(each)) for each in groups], [2, 5, 3])
+        self.assertEqual(self.context.waiting, [])
+
+    def test_the_same_files_one_by_one(self) -> None:
+        """The plain twin: a ``deliver`` for each."""
+        trees = []
+        for together in (True, False):
+            directory = os.path.abspath(self.mktemp())
+            options = MaildirOptions(path=f"{directory}/{{user}}", delivered_to=True)
+            deliverer = Maildir(options, FakeContext())
+            group: list[tuple[Delivery, IContent]] = [
+                (
+                    make_delivery(Address(f"u{n % 3}", "example.com"), id=f"m{n}-1"),
+                    DamagedContent() if n % 7 == 5 else MemoryContent(MAIL * n),
+                )
+                for n in range(20)
+            ]
+            if together:
+                outcomes = self.successResultOf(started(deliverer.deliver_group(group)))
+            else:
+                outcomes = []
+                for each in group:
+                    attempt = started(deliverer.deliver(*each))
+                    attempt.addErrback(lambda failure: failure.value)
+                    attempt.addCallback(outcomes.append)
+            failed = [n for n, outcome in enumerate(outcomes) if outcome is not None]
+            self.assertEqual(failed, [5, 12, 19])
+            found = (path for path in Path(directory).rglob("*") if path.is_file())
+            trees.append({str(path.relative_to(directory)): path.read_bytes() for path in found})
+        self.assertEqual(len(trees[0]), 17)
+        self.assertEqual(trees[0], trees[1])
+
     def test_a_group_has_one_sync(self) -> None:
         synced: list[int] = []
         self.patch(stable, "_syncfs", synced.append)
@@ -378,11 +425,11 @@ class StableTests(SynchronousTestCase):
         synced: list[int] = []
         self.patch(stable, "_syncfs", None)
         self.patch(os, "fsync", synced.append)
-        stable.sync_files([7, 8, 9])
+        stable.sync_files([[7, 8], [9]])
         self.assertEqual(synced, [7, 8, 9])
 
 
-class ContractTests(DelivererContract, TestCase):
+class ContractTests(GroupDelivererContract, TestCase):
     """The maildir keeps the promises of every deliverer, with real threads."""
 
     def setUp(self) -> None:
