@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.servers.server import Server, files_below, remove_files
+from benchmarks.servers.server import Server, files_below, set_aside
 from benchmarks.workplace import twistd
 
 _CONFIGURATION = """\
@@ -129,7 +129,7 @@ class OursInMaildir(Ours):
 
     def clear(self) -> None:
         """Remove them."""
-        remove_files(self.directory / "maildir")
+        set_aside(self.directory / "maildir")
 
 
 class OursTwice(Ours):

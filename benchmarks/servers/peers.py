@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.servers.server import Server, files_below, remove_files
+from benchmarks.servers.server import Server, files_below, set_aside
 from benchmarks.workplace import HERE, program
 
 _PROGRAMS = HERE / "programs"
@@ -41,7 +41,7 @@ class _Files(Server):
 
     def clear(self) -> None:
         """Remove them."""
-        remove_files(self.mails)
+        set_aside(self.mails)
 
 
 class Aiosmtpd(_Files):

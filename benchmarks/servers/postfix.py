@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import ClassVar
 
-from benchmarks.servers.server import Server, files_below, remove_files
+from benchmarks.servers.server import Server, files_below, set_aside
 from benchmarks.workplace import Missing, program
 
 _MAIN = """\
@@ -147,7 +147,7 @@ class PostfixInMaildir(Postfix):
 
     def clear(self) -> None:
         """Remove them."""
-        remove_files(self.directory / "mail")
+        set_aside(self.directory / "mail")
 
 
 class PostfixToCurl(Postfix):
