@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO, TypeVar
 from zlib import crc32
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from mailsvc.errors import SpoolError
+from mailsvc.events import Alert, Emit
 from mailsvc.interfaces import IContent
+from mailsvc.spool import operators
+from mailsvc.spool.claims import Claims
 from mailsvc.spool.extent import (
     HEADER_SIZE,
     Damaged,
@@ -30,6 +34,7 @@ from mailsvc.spool.extent import (
 from mailsvc.spool.files import Files
 from mailsvc.spool.records import STORED_COLUMNS, stored_of
 from mailsvc.spool.schema import Layout
+from mailsvc.spool.workshop import Workshop
 
 T = TypeVar("T")
 
@@ -196,3 +201,42 @@ class StoredContent:
                 raise SpoolError(
                     f"the content of message {message_id} cannot be read now ({name}): {error}"
                 ) from error
+
+
+class Contents:
+    """Finds the contents of messages.
+
+    :param emit: logs; called in any thread.
+    """
+
+    def __init__(
+        self, shelf: Shelf, rows: Rows, claims: Claims, workshop: Workshop, emit: Emit
+    ) -> None:
+        self._shelf = shelf
+        self._rows = rows
+        self._claims = claims
+        self._workshop = workshop
+        self._emit = emit
+
+    def open(self, message_id: str) -> Deferred[StoredContent]:
+        """Return a content; see :meth:`mailsvc.interfaces.ISpool.open`."""
+        known = self._claims.content(message_id)
+        if known is not None:
+            return succeed(self._content(*known))
+        return Deferred.fromCoroutine(self._open(message_id))
+
+    async def _open(self, message_id: str) -> StoredContent:
+        stored = await self._workshop.in_thread(self._rows.find, message_id)
+        if stored is None:
+            raise SpoolError(f"there is no message {message_id}")
+        return self._content(stored)
+
+    def _content(self, stored: Stored, octets: bytes | None = None) -> StoredContent:
+        return StoredContent(self._shelf, stored, self._rows.find, self._set_aside, octets)
+
+    def _set_aside(self, message_id: str, reason: str) -> None:
+        """Quarantine, and wait: for a thread that reads."""
+        self._workshop.perform(
+            lambda transaction: operators.quarantine(transaction, message_id, reason)
+        )
+        self._emit(Alert(f"spool: message {message_id} is set aside: {reason}"))

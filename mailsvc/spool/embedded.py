@@ -22,17 +22,18 @@ from mailsvc.interfaces import Claim, ISpool
 from mailsvc.message import Delivery, Done, Envelope, Outcome, Recipient, Retry
 from mailsvc.spool import operators, process
 from mailsvc.spool.claims import Claims, Fresh
-from mailsvc.spool.content import Rows, Shelf, StoredContent
-from mailsvc.spool.extent import HEADER_SIZE, Stored
+from mailsvc.spool.content import Contents, Rows, Shelf, StoredContent
+from mailsvc.spool.extent import HEADER_SIZE
 from mailsvc.spool.files import Files
 from mailsvc.spool.ids import delivery_id, split_id
+from mailsvc.spool.messages import Memory
 from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
 from mailsvc.spool.process import Presence
 from mailsvc.spool.reception import Incoming, Reception
 from mailsvc.spool.records import Accepting, Claimed, Held, Planned
 from mailsvc.spool.rounds import Rounds
-from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import NUMBER_BITS, NUMBER_MASK, Layout
 from mailsvc.spool.segments import Segments
 from mailsvc.spool.upkeep import Upkeep
@@ -107,6 +108,7 @@ class EmbeddedSpool(Oversight):
             self._failed,
             min(spill_above, size // 4 - HEADER_SIZE),
         )
+        self._contents = Contents(self._shelf, rows, claims, workshop, self._emit_anywhere)
         super().__init__(workshop, rows, claims, usage, now)
 
     # Life
@@ -385,26 +387,7 @@ class EmbeddedSpool(Oversight):
 
     def open(self, message_id: str) -> Deferred[StoredContent]:
         """Return a content; see :class:`mailsvc.interfaces.ISpool`."""
-        known = self._claims.content(message_id)
-        if known is not None:
-            return succeed(self._content(*known))
-        return Deferred.fromCoroutine(self._open(message_id))
-
-    async def _open(self, message_id: str) -> StoredContent:
-        stored = await self._workshop.in_thread(self._rows.find, message_id)
-        if stored is None:
-            raise SpoolError(f"there is no message {message_id}")
-        return self._content(stored)
-
-    def _content(self, stored: Stored, octets: bytes | None = None) -> StoredContent:
-        return StoredContent(self._shelf, stored, self._rows.find, self._set_aside, octets)
-
-    def _set_aside(self, message_id: str, reason: str) -> None:
-        """Quarantine, and wait: for a thread that reads."""
-        self._workshop.perform(
-            lambda transaction: operators.quarantine(transaction, message_id, reason)
-        )
-        self._emit_anywhere(Alert(f"spool: message {message_id} is set aside: {reason}"))
+        return self._contents.open(message_id)
 
     def quarantine(self, message_id: str, reason: str) -> Deferred[None]:
         """Set a message aside; see :class:`mailsvc.interfaces.ISpool`."""

@@ -13,8 +13,9 @@ from typing import TypeVar
 from mailsvc.errors import SpoolError
 from mailsvc.spool import operators
 from mailsvc.spool.files import Files
+from mailsvc.spool.messages import Memory
 from mailsvc.spool.operators import BATCH, Seen
-from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import Layout, connect
 from mailsvc.spool.view import MessageDetail, QueueEntry, QueueSummary, SpoolLimits, State
 

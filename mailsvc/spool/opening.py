@@ -11,8 +11,9 @@ from mailsvc.events import Alert, Emit
 from mailsvc.spool import operators, process
 from mailsvc.spool.content import Rows, Shelf
 from mailsvc.spool.files import Files
+from mailsvc.spool.messages import Memory
 from mailsvc.spool.process import Presence, StartLock
-from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import Layout, connect, make_database
 from mailsvc.spool.segments import Segments
 

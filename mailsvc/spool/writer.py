@@ -19,8 +19,9 @@ from twisted.internet.defer import Deferred
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit, Notice
+from mailsvc.spool.messages import Memory
 from mailsvc.spool.records import Accepting
-from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.segments import Segments
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsvc.errors import SpoolError
 from mailsvc.spool import writer as writer_module
 from mailsvc.spool.files import Files
-from mailsvc.spool.rows import Memory, Transaction
+from mailsvc.spool.messages import Memory
+from mailsvc.spool.rows import Transaction
 from mailsvc.spool.segments import Segments
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
