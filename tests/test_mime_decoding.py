@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsvc.mime.decoding import decoder
+from mailsvc.mime.decoding import decoder, quoted_printable
 from mailsvc.mime.fields import base64_octets
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.mime.mail import parse
@@ -26,6 +26,18 @@ def _chunks(text: bytes, cuts: list[int]) -> list[bytes]:
     return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
+def plainly(text: bytes) -> bytes:
+    """Decode quoted-printable in the plainest way."""
+    lines = text.split(b"\n")
+    ends = [b"\r\n" if line.endswith(b"\r") else b"\n" for line in lines[:-1]]
+    lines = [
+        line.removesuffix(b"\r").rstrip(b" \t") + end
+        for line, end in zip(lines, ends, strict=False)
+    ] + [lines[-1].rstrip(b" \t")]
+    return binascii.a2b_qp(b"".join(lines))
+
+
+_SCRAPS = [b"=", b"=4", b"A", b"\r", b"\n", b"\r\n", b"=C3", b" ", b"\t", b"x", b"=  \r\n"]
 _CUTS = st.lists(st.integers(0, 1000), max_size=12)
 
 
@@ -40,13 +52,35 @@ class DecodingTests(SynchronousTestCase):
         self.assertEqual(_decoded("base64", _chunks(text, cuts)), expected)
 
     @settings(deadline=None, max_examples=300)
-    @given(
-        st.lists(st.sampled_from([b"=", b"=4", b"A", b"\r", b"\n", b"\r\n", b"=C3", b" ", b"x"])),
-        _CUTS,
-    )
+    @given(st.lists(st.sampled_from(_SCRAPS)), _CUTS)
     def test_quoted_printable_broken_or_not(self, words: list[bytes], cuts: list[int]) -> None:
         text = b"".join(words)
-        self.assertEqual(_decoded("quoted-printable", _chunks(text, cuts)), binascii.a2b_qp(text))
+        expected = plainly(text)
+        self.assertEqual(quoted_printable(text), expected)
+        self.assertEqual(_decoded("quoted-printable", _chunks(text, cuts)), expected)
+
+    def test_blanks_at_the_end_of_a_line_do_not_count(self) -> None:
+        """RFC 2045 section 6.7, rule 3."""
+        for text, wanted in (
+            (b"a \r\nb\t \nc  ", b"a\r\nb\nc"),
+            (b"soft=  \r\nbreak", b"softbreak"),
+            (b"meant=20\r\n=09\r\n", b"meant \r\n\t\r\n"),
+            (b"a  b\tc", b"a  b\tc"),
+            (b"a \rb", b"a \rb"),
+            (b"a" + b" " * 1001 + b"\r\n", b"a \r\n"),
+        ):
+            self.assertEqual(quoted_printable(text), wanted)
+            for size in (1, 2, 3, 500):
+                chunks = [text[at : at + size] for at in range(0, len(text), size)]
+                self.assertEqual(_decoded("quoted-printable", chunks), wanted)
+
+    def test_what_is_held_back_is_bounded(self) -> None:
+        undo = decoder("quoted-printable")
+        given = decoded = 0
+        for _ in range(50):
+            given += 1000
+            decoded += len(undo.feed(b" " * 1000))
+            self.assertLess(given - decoded, 2002)
 
     def test_whole_files(self) -> None:
         octets = bytes(range(256)) * 300

@@ -6,11 +6,11 @@ so the time is at most the mail's size times the depth that :class:`Limits` allo
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mailsvc.mime.charsets import decoded
+from mailsvc.mime.decoding import quoted_printable
 from mailsvc.mime.fields import (
     Fields,
     base64_octets,
@@ -79,7 +79,7 @@ class Tree:
         if part.encoding == "base64":
             return base64_octets(octets, where, self._notes)
         if part.encoding == "quoted-printable":
-            return binascii.a2b_qp(octets)
+            return quoted_printable(octets)
         if part.encoding not in ("", "7bit", "8bit", "binary"):
             self._notes.add(f"{where}: unknown transfer encoding, given as it came")
         return octets

@@ -49,7 +49,7 @@ MAIL = (
     b"\r\n"
     b"Gern, bis morgen! =E2=82=AC 5.\r\n"
     b"\r\n"
-    b"-- \r\n"
+    b"--=20\r\n"
     b"Zo=C3=AB\r\n"
     b"\r\n"
     b"On Sun, Dec 31, 2023 at 9:00 AM Support <support@example.com> wrote:\r\n"
