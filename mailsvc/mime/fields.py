@@ -27,6 +27,10 @@ _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
 #: wrong and common.
 _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\r\n]*)\?=")
 
+#: What ends a word in an address list unless it is quoted (RFC 5322 section 3.2.3).
+_SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
+_QUOTED = re.compile(r'["\\]')
+
 #: One parameter (RFC 2045 section 5.1, RFC 2231 sections 3 and 4).
 _PARAMETER = re.compile(
     r";\s*([^\s=;*\"]{1,80})(?:\*(\d{1,3}))?(\*)?\s*=\s*"
@@ -34,6 +38,8 @@ _PARAMETER = re.compile(
     re.DOTALL,
 )
 _PARAMETERS = 200
+#: In a parameter only a mark is escaped: programs write paths of Windows without a thought.
+_ESCAPED_MARK = re.compile(r'\\(["\\])')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 #: The pieces of an address list (RFC 5322 section 3.4): quoted string, angle address, a delimiter
@@ -102,31 +108,53 @@ def raw_text(value: bytes, notes: Notes) -> str:
     return value.decode("ascii") if value.isascii() else decoded(value, "", "header", notes)
 
 
-def decoded_words(text: str, notes: Notes) -> str:
-    """Return ``text`` with its encoded words decoded (RFC 2047), as one line."""
+def decoded_words(text: str, notes: Notes, phrases: bool = False) -> str:
+    """Return ``text`` with its encoded words decoded (RFC 2047), as one line.
+
+    :param phrases: the words are names in an address list: one with a comma in it, say, is quoted,
+        so that what comes out is the same list.
+    """
     if "=?" not in text:
         return one_line(text)
     pieces: list[str] = []
     octets: list[bytes] = []
     charset = ""
     position = 0
+    marks = 0
+
+    def flush() -> None:
+        words = decoded(b"".join(octets), charset, "header", notes)
+        octets.clear()
+        pieces.append(_phrase(words, within=marks % 2 == 1) if phrases else words)
+
     for word in _WORD.finditer(text):
         between = text[position : word.start()]
         # White space between encoded words is not shown (section 6.2); a character split over two
         # of them is common enough, so their octets are joined first.
         apart = bool(between.strip()) or position == 0
         if octets and (apart or word[1].lower() != charset):
-            pieces.append(decoded(b"".join(octets), charset, "header", notes))
-            octets = []
+            flush()
         if apart:
             pieces.append(between)
+            marks += between.count('"')
         charset = word[1].lower()
         octets.append(_word_octets(word[2], word[3], notes))
         position = word.end()
     if octets:
-        pieces.append(decoded(b"".join(octets), charset, "header", notes))
+        flush()
     pieces.append(text[position:])
     return one_line("".join(pieces))
+
+
+def _phrase(words: str, within: bool) -> str:
+    """Return words for an address list (RFC 5322 section 3.2.4).
+
+    :param within: they stand in a quoted string already.
+    """
+    if not _SPECIAL.search(words):
+        return words
+    escaped = _QUOTED.sub(r"\\\g<0>", words)
+    return escaped if within else f'"{escaped}"'
 
 
 def _word_octets(encoding: str, text: str, notes: Notes) -> bytes:
@@ -170,7 +198,7 @@ def parameters(text: str, notes: Notes) -> tuple[str, dict[str, str]]:
             break
         name = found[1].lower()
         quoted = found[4]
-        content = _ESCAPED.sub(r"\1", quoted) if quoted is not None else found[5].strip()
+        content = _ESCAPED_MARK.sub(r"\1", quoted) if quoted is not None else found[5].strip()
         if found[2] is None and found[3] is None:
             plain.setdefault(name, decoded_words(content, notes))
         else:

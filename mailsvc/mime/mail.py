@@ -47,7 +47,10 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
     text, html = "\n".join(texts), "\n".join(pages)
     reply, signature = split_reply(text if texts else html_to_text(html, limits.html))
     return ParsedMail(
-        headers=tuple((name, fields.decoded_words(value, notes)) for name, value in raw),
+        headers=tuple(
+            (name, fields.decoded_words(value, notes, name.lower() in _OF_ADDRESSES))
+            for name, value in raw
+        ),
         sender=boxes["from"],
         to=boxes["to"],
         cc=boxes["cc"],
@@ -64,6 +67,14 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
         errors=notes.all(),
     )
 
+
+#: Fields of addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1).
+_OF_ADDRESSES = frozenset(
+    {
+        *("from", "sender", "reply-to", "to", "cc", "bcc", "disposition-notification-to"),
+        *("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc"),
+    }
+)
 
 _LISTS = ("from", "to", "cc", "bcc", "reply-to")
 

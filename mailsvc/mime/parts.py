@@ -34,6 +34,7 @@ def header_ends(octets: bytes) -> int:
 class Part:
     """A part that is not taken apart further.
 
+    :ivar head: where its header begins.
     :ivar start: where its body begins; ``end`` where it ends.
     :ivar within: the subtype of the multipart around it, such as ``alternative``; empty for the
         mail itself.
@@ -41,6 +42,7 @@ class Part:
     """
 
     fields: Fields
+    head: int
     start: int
     end: int
     content_type: str = "text/plain"
@@ -102,7 +104,7 @@ class Tree:
         fields, stray = split_fields(self._octets[start:header_end], self._limits, notes)
         if stray is not None:
             body = start + stray
-        part = Part(fields, body, end, default, within=within)
+        part = Part(fields, start, body, end, default, within=within)
         if declared := part.field("content-type", notes):
             value, part.parameters = parameters(declared, notes)
             # Not type/subtype: as if nothing had been declared (RFC 2045 section 5.2).

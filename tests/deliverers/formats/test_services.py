@@ -109,7 +109,7 @@ class PostmarkTests(AnymailTests):
         self.assertEqual(message.stripped_text, "Gern, bis morgen! € 5.")
 
     def test_raw_example(self) -> None:
-        self.assert_example(self.message(UTF8, given_options=options(raw=True)))
+        self.assert_example(self.message(given_options=options(raw=True)))
 
     def test_null_reverse_path(self) -> None:
         self.assertEqual(self.message(given_delivery=delivery(None)).envelope_sender, "")
@@ -186,9 +186,8 @@ class SendGridTests(AnymailTests):
         self.assert_example(self.message())
 
     def test_raw_example(self) -> None:
-        made = payload("sendgrid", UTF8, given_options=options(raw=True))
-        self.assertIsInstance(made.body, Stream)
-        self.assert_example(self.received(made).message)
+        self.assert_example(self.message(given_options=options(raw=True)))
+        self.assert_example(self.message(UTF8, given_options=options(raw=True)))
 
     def test_fields(self) -> None:
         form = self.request().POST
@@ -222,8 +221,10 @@ class SendGridTests(AnymailTests):
     def test_text_only(self) -> None:
         form = self.request(TEXT_ONLY).POST
         self.assertEqual(
-            (form["text"], form["html"], form["attachments"]), ("Hi there.\n", "", "0")
+            (form["text"], form["attachments"], json.loads(form["charsets"])["text"]),
+            ("Hi there.\n", "0", "UTF-8"),
         )
+        self.assertNotIn("html", form)
         self.assertNotIn("attachment-info", form)
         self.assertNotIn("content-ids", form)
 
@@ -258,9 +259,19 @@ class MailgunTests(AnymailTests):
         self.assertNotIn("Passt", message.stripped_html)
 
     def test_mime_example(self) -> None:
-        made = payload("mailgun", UTF8, given_options=options("https://x.example/in/mime?a=b"))
-        self.assertIsInstance(made.body, Stream)
-        self.assert_example(self.received(made).message)
+        given_options = options("https://x.example/in/mime?a=b")
+        self.assert_example(self.message(given_options=given_options))
+        self.assert_example(self.message(UTF8, given_options=given_options))
+
+    def test_large_mail_is_streamed(self) -> None:
+        octets = TEXT_ONLY + b"x" * 2**20
+        for name, given_options in (
+            ("mailgun", options("https://x.example/mime")),
+            ("sendgrid", options(raw=True)),
+        ):
+            made = payload(name, octets, given_options=given_options)
+            self.assertIsInstance(made.body, Stream)
+            self.assertIn(octets, body(made))
 
     def test_fields(self) -> None:
         form = self.form()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from mailsvc.deliverers.webhook.formats import words
 from mailsvc.deliverers.webhook.formats.streams import Framed
 from mailsvc.deliverers.webhook.payload import Payload, Stream
 from mailsvc.interfaces import IContent
@@ -44,7 +45,8 @@ def attached(field: str, attachment: Attachment) -> File:
     content_type = attachment.content_type
     if _CHARSET.fullmatch(attachment.charset):
         content_type += f"; charset={attachment.charset}"
-    return File(field, attachment.filename or field, content_type, attachment.content)
+    octets = words.attachment_octets(attachment)
+    return File(field, attachment.filename or field, content_type, octets)
 
 
 def form(pairs: Pairs, files: Sequence[File] = (), *, urlencoded: bool = True) -> Payload:
@@ -64,10 +66,16 @@ def form(pairs: Pairs, files: Sequence[File] = (), *, urlencoded: bool = True) -
 
 
 def form_with_mail(pairs: Pairs, name: str, content: IContent) -> Payload:
-    """Return a multipart form with the mail as the last field, streamed from the spool."""
+    """Return a multipart form with the mail as the last field; a large one is streamed.
+
+    Frameworks refuse a text field that is not UTF-8.
+    """
     boundary = new_boundary()
     fields = b"".join(_part(boundary, key, value) for key, value in pairs)
     prefix = fields + _head(boundary, name)
+    if content.size <= words.IN_TEXT:
+        whole = words.mail_in_text(content)
+        return Payload(_type(boundary), b"".join((prefix, whole, b"\r\n", _end(boundary))))
     return Payload(_type(boundary), Stream(prefix, Framed(content, b"\r\n" + _end(boundary))))
 
 

@@ -41,7 +41,7 @@ class Mailgun:
             ("sender", words.sender(delivery)),
             ("from", words.mailboxes(mail.sender)),
             ("subject", mail.subject),
-            ("message-headers", _json(mail.headers)),
+            ("message-headers", _json(words.headers(mail))),
             *_signature(options),
         ]
         path = options.url.partition("#")[0].partition("?")[0]
@@ -57,12 +57,13 @@ class Mailgun:
                 ("body-html", mail.html),
                 ("stripped-html", html_without_quotation(mail.html)),
             ]
+        shown = words.shown(mail)
         files = []
         content_ids: dict[str, str] = {}
         for number, attachment in enumerate(mail.attachments, 1):
             field = f"attachment-{number}"
             files.append(attached(field, attachment))
-            if attachment.content_id:
+            if attachment.content_id in shown:
                 content_ids[f"<{attachment.content_id}>"] = field
         if files:
             pairs.append(("attachment-count", str(len(files))))

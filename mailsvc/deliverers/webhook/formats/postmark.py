@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -50,6 +50,7 @@ class Postmark:
         """Return the JSON object."""
         mail = mail or ParsedMail()
         sender = (mail.sender or (Mailbox("", words.sender(delivery)),))[0]
+        shown = words.shown(mail)
         recipient = words.recipient(delivery)
         bcc = mail.bcc
         if recipient.lower() not in {box.address.lower() for box in mail.to + mail.cc + bcc}:
@@ -58,13 +59,13 @@ class Postmark:
         fields: dict[str, object] = {
             "From": sender.address,
             "FromName": sender.name,
-            "FromFull": _full(sender),
+            "FromFull": _full(sender) if words.is_address(sender.address) else None,
             "To": words.mailboxes(mail.to),
-            "ToFull": [_full(box) for box in mail.to],
+            "ToFull": _fulls(mail.to),
             "Cc": words.mailboxes(mail.cc),
-            "CcFull": [_full(box) for box in mail.cc],
+            "CcFull": _fulls(mail.cc),
             "Bcc": words.mailboxes(bcc),
-            "BccFull": [_full(box) for box in bcc],
+            "BccFull": _fulls(bcc),
             "OriginalRecipient": recipient,
             "ReplyTo": words.mailboxes(mail.reply_to),
             "Subject": mail.subject,
@@ -76,11 +77,11 @@ class Postmark:
             "TextBody": mail.text,
             "HtmlBody": mail.html,
             "StrippedTextReply": mail.reply,
-            "Headers": _headers(words.sender(delivery), mail.headers),
-            "Attachments": [_attached(attachment) for attachment in mail.attachments],
+            "Headers": _headers(words.sender(delivery), words.headers(mail)),
+            "Attachments": [_attached(attachment, shown) for attachment in mail.attachments],
         }
         if options.raw or words.unparsed(mail):
-            fields["RawEmail"] = words.octets(content).decode("utf-8", "replace")
+            fields["RawEmail"] = words.mail_in_text(content).decode("utf-8", "replace")
         return Payload("application/json; charset=utf-8", msgspec.json.encode(fields))
 
 
@@ -93,6 +94,11 @@ def _full(box: Mailbox) -> dict[str, str]:
     return {"Email": box.address, "Name": box.name, "MailboxHash": _hash(box.address)}
 
 
+def _fulls(boxes: Iterable[Mailbox]) -> list[dict[str, str]]:
+    """Return the mailboxes that are addresses: receivers fail on one that is none."""
+    return [_full(box) for box in boxes if words.is_address(box.address)]
+
+
 def _headers(sender: str, headers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     kept = [(name, value) for name, value in headers if name.lower() not in _APART]
     # Whoever reads the envelope's sender looks for it here, and only in the first place.
@@ -101,14 +107,18 @@ def _headers(sender: str, headers: Sequence[tuple[str, str]]) -> list[dict[str, 
     ]
 
 
-def _attached(attachment: Attachment) -> dict[str, object]:
+def _attached(attachment: Attachment, shown: frozenset[str]) -> dict[str, object]:
+    octets = words.attachment_octets(attachment)
     described: dict[str, object] = {
         "Name": attachment.filename,
-        "Content": b64encode(attachment.content).decode("ascii"),
+        "Content": b64encode(octets).decode("ascii"),
         "ContentType": attachment.content_type,
-        "ContentLength": len(attachment.content),
+        "ContentLength": len(octets),
     }
-    if attachment.content_id:
+    if not octets:
+        # Whoever finds no content looks for that of Postmark's test payloads, and fails without.
+        described["Data"] = ""
+    if attachment.content_id in shown:
         # Whoever finds one, even an empty one, takes the attachment for an inline one.
         described["ContentID"] = attachment.content_id
     return described

@@ -49,13 +49,15 @@ class SendGrid:
         if options.raw or words.unparsed(mail):
             pairs.append(("charsets", _charsets(names)))
             return form_with_mail(pairs, "email", content)
+        # What the mail does not have is no field.
+        bodies = [(name, text) for name, text in (("text", mail.text), ("html", mail.html)) if text]
         pairs += [
             ("headers", words.header_block(content)),
-            ("text", mail.text),
-            ("html", mail.html),
-            ("charsets", _charsets([*names, "text", "html"])),
+            *bodies,
+            ("charsets", _charsets([*names, *(name for name, _ in bodies)])),
             ("attachments", str(len(mail.attachments))),
         ]
+        shown = words.shown(mail)
         files = []
         described: dict[str, dict[str, str]] = {}
         content_ids: dict[str, str] = {}
@@ -69,7 +71,7 @@ class SendGrid:
                 "charset": attachment.charset,
                 "type": attachment.content_type,
             }
-            if attachment.content_id:
+            if attachment.content_id in shown:
                 described[field]["content-id"] = attachment.content_id
                 content_ids[attachment.content_id] = field
         if described:

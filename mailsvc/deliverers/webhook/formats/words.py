@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Delivery
+from mailsvc.mime.utf8 import in_utf8
 from mailsvc.parsed import Attachment, Mailbox, ParsedMail
 
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]+")
 #: Octets of a header block that are read from a content; SMTP accepts no longer one.
 _HEADER = 1_048_576
 _END = re.compile(rb"\r?\n\r?\n")
+
+#: Octets of a mail up to which it is made UTF-8, part by part, where it goes into a text field.
+IN_TEXT = 1_048_576
+
+#: Characters of a page that are searched for what it shows.
+_PAGE = 1_048_576
+_SHOWN = re.compile(r"\bcid:([^\"'\s<>()]{1,998})", re.IGNORECASE)
+
+#: An address that mail libraries take for one (RFC 5321 section 4.1.2, RFC 6531 section 3.3): a
+#: stray word, or two dots on end, makes them refuse a whole list.
+_ADDRESS = re.compile(
+    r"(?:[^\s@.,:;()<>\[\]\"\\]+(?:\.[^\s@.,:;()<>\[\]\"\\]+)*|\"(?:[^\"\\]|\\.)*\")"
+    r"@[^\s@.,:;()<>\[\]\"\\]+(?:\.[^\s@.,:;()<>\[\]\"\\]+)*"
+)
+
+#: Fields that a mail has at most once (RFC 5322 section 3.6, RFC 2045 section 3).
+_ONCE = frozenset(
+    {
+        *("bcc", "cc", "date", "from", "message-id", "mime-version", "reply-to", "sender"),
+        *("subject", "to", "content-disposition", "content-transfer-encoding", "content-type"),
+    }
+)
 
 
 def valid(text: str) -> str:
@@ -53,6 +78,63 @@ def mailboxes(boxes: Iterable[Mailbox]) -> str:
 def field(mail: ParsedMail, name: str) -> str:
     """Return the value of a mail's first header field of that (lower-case) name, or nothing."""
     return next((value for key, value in mail.headers if key.lower() == name), "")
+
+
+def is_address(text: str) -> bool:
+    """Say whether ``text`` is an address that a strict reader takes."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def headers(mail: ParsedMail) -> list[tuple[str, str]]:
+    """Return a mail's header with no more of each field than there may be.
+
+    Libraries that make a mail of it again refuse a second one, and with it the whole request.  The
+    first is kept; address fields are joined.
+    """
+    joined = {"to": mail.to, "cc": mail.cc, "bcc": mail.bcc, "reply-to": mail.reply_to}
+    count = Counter(name.lower() for name, _ in mail.headers)
+    seen: set[str] = set()
+    kept: list[tuple[str, str]] = []
+    for name, value in mail.headers:
+        key = name.lower()
+        if key in _ONCE and count[key] > 1:
+            if key in seen:
+                continue
+            seen.add(key)
+            if key in joined:
+                value = mailboxes(joined[key])
+        kept.append((name, value))
+    return kept
+
+
+def shown(mail: ParsedMail) -> frozenset[str]:
+    """Return the content ids of the attachments that are part of the page.
+
+    Many programs give every attachment a content id, and receivers take any that has one for a
+    picture in the page.
+    """
+    inline = {part.content_id for part in mail.attachments if part.disposition == "inline"}
+    named = {part.content_id for part in mail.attachments} - inline
+    if named - {""}:
+        found = _SHOWN.findall(mail.html[:_PAGE])
+        inline |= named & {*found, *map(unquote, found)}
+    return frozenset(inline - {""})
+
+
+def attachment_octets(attachment: Attachment) -> bytes:
+    """Return the octets of an attachment; of a mail, UTF-8.
+
+    Receivers read mails within mails as text, and fail on any that is not.
+    """
+    if attachment.content_type.startswith("message/") and len(attachment.content) <= IN_TEXT:
+        return in_utf8(attachment.content)
+    return attachment.content
+
+
+def mail_in_text(content: IContent) -> bytes:
+    """Return a mail for a text field: UTF-8, up to :data:`IN_TEXT` octets."""
+    whole = octets(content)
+    return in_utf8(whole) if len(whole) <= IN_TEXT else whole
 
 
 def unparsed(mail: ParsedMail) -> bool:
