@@ -74,6 +74,10 @@ class DecodingTests(SynchronousTestCase):
                 chunks = [text[at : at + size] for at in range(0, len(text), size)]
                 self.assertEqual(_decoded("quoted-printable", chunks), wanted)
 
+    def test_many_lines_with_blanks(self) -> None:
+        text = (b"a \r\n" * 9 + b"b" * 50_000 + b"\t \n" + b" " * 500) * 9
+        self.assertEqual(quoted_printable(text), plainly(text))
+
     def test_what_is_held_back_is_bounded(self) -> None:
         undo = decoder("quoted-printable")
         given = decoded = 0

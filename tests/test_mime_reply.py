@@ -121,6 +121,21 @@ class ReplyTests(SynchronousTestCase):
     def test_indented_and_blank_lines(self) -> None:
         self.assertEqual(split_reply("a\n \t\n   b\n  > q\n")[0], "a\n\n   b")
 
+    def test_limit(self) -> None:
+        """What is beyond it is not searched, and belongs to what stands before it."""
+        for text, limit, wanted in (
+            ("a\n> b\nc\n> d", 2, ("a\nc\n> d", "")),
+            ("a\n> b\nc\n> d", 8, ("a\nc", "")),
+            ("a\n-- \nAnn\n> d", 5, ("a", "Ann\n> d")),
+            ("a\nOn 1 May b@x wrote:\nc\n> d", 3, ("a", "")),
+            (
+                "a\n> b\n---- Forwarded message\nc\n> d",
+                8,
+                ("a\n---- Forwarded message\nc\n> d", ""),
+            ),
+        ):
+            self.assertEqual(split_reply(text, limit), wanted)
+
 
 class HtmlTextTests(SynchronousTestCase):
     def test_pages(self) -> None:

@@ -16,12 +16,15 @@ from mailsvc.mime.charsets import decoded, one_line
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.parsed import Mailbox
 
-Fields = list[tuple[str, bytes]]
+#: Names as written and values unfolded but not decoded; an octet above 127 is a lone surrogate.
+Fields = list[tuple[str, str]]
 
-#: The end of a header block: an empty line.
-_END = re.compile(rb"\r?\n\r?\n")
-#: A field name (RFC 5322 section 2.2); obs-fields allow white space before the colon (section 4.5).
-_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+#: A field with its folded lines (RFC 5322 section 2.2); obs-fields allow white space before the
+#: colon (section 4.5).
+_FIELD = re.compile(
+    r"([\x21-\x39\x3b-\x7e]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)",
+)
+_BLANKS = " \t\r\n\x0b\x0c"
 
 #: An encoded word (RFC 2047 section 2, with the language of RFC 2231 section 5).  Spaces inside are
 #: wrong and common.
@@ -49,7 +52,7 @@ _PIECE = re.compile(
     r"|<([^<>,;\"]*(?:\"[^\"]*\"[^<>,;\"]*)?)>?"
     r"|([,:;(])"
     # An encoded word is one piece, even with a comma inside (wrong in a phrase, and common).
-    r"|(=\?[^?\s]{1,80}\?[bBqQ]\?[^?\r\n]{0,1000}\?=|[^\s,:;(\"<]+|\s+)",
+    r"|(=\?[^?\s]{1,80}\?[bBqQ]\?[^?\r\n]{0,1000}\?=|=|[^=,:;(\"<]+)",
     re.DOTALL,
 )
 _COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
@@ -57,12 +60,23 @@ _DATE_LENGTH = 128
 
 
 def body_start(octets: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return the end of the header block that begins at ``start``, and where its body starts."""
+    """Return the end of the header block that begins at ``start``, and where its body starts.
+
+    An empty line is between them.
+    """
     for opening in (b"\r\n", b"\n"):
         if octets.startswith(opening, start, end):
             return start, start + len(opening)
-    found = _END.search(octets, start, end)
-    return (found.start(), found.end()) if found else (end, end)
+    # Most line ends are CRLF: this search is short, and bounds the other.
+    found = octets.find(b"\n\r\n", start, end)
+    bare = octets.find(b"\n\n", start, end if found < 0 else found + 1)
+    if bare >= 0:
+        found, body = bare, bare + 2
+    elif found >= 0:
+        body = found + 3
+    else:
+        return end, end
+    return (found - 1 if octets[found - 1 : found] == b"\r" and found > start else found), body
 
 
 def split_fields(block: bytes, limits: Limits, notes: Notes) -> tuple[Fields, int | None]:
@@ -75,37 +89,35 @@ def split_fields(block: bytes, limits: Limits, notes: Notes) -> tuple[Fields, in
     if len(block) > limits.header:
         notes.add(f"header: longer than {limits.header} octets, the rest is left out")
         block = block[: block.rfind(b"\n", 0, limits.header) + 1 or limits.header]
-    stray: int | None = None
-    values: list[bytes] = []
-    offset = 0
-    for line in block.split(b"\n"):
-        if line[:1] in (b" ", b"\t") and values:
-            values.append(line)
-        elif found := _NAME.match(line):
-            if values:
-                fields[-1] = (fields[-1][0], _unfolded(values))
-            if len(fields) == limits.fields:
-                notes.add(f"header: more than {limits.fields} fields, the rest is left out")
-                return fields, None
-            fields.append((found[1].decode("ascii"), b""))
-            values = [line[found.end() :]]
-        elif line.strip() and not (offset == 0 and line.startswith((b"From ", b">From "))):
-            notes.add("header: a line is no field, the body is taken to start there")
-            stray = offset
-            break
-        offset += len(line) + 1
-    if values:
-        fields[-1] = (fields[-1][0], _unfolded(values))
-    return fields, stray
+    text = block.decode("ascii", "surrogateescape")
+    end = len(text)
+    position = 0
+    while position < end:
+        found = _FIELD.match(text, position)
+        if found is None:
+            line = text[position : text.find("\n", position) + 1 or end]
+            if line.strip(_BLANKS) and (position or not line.startswith(("From ", ">From "))):
+                notes.add("header: a line is no field, the body is taken to start there")
+                return fields, position
+            position += len(line)
+            continue
+        if len(fields) == limits.fields:
+            notes.add(f"header: more than {limits.fields} fields, the rest is left out")
+            return fields, None
+        name, value = found.groups()
+        value = value.strip(_BLANKS)
+        if "\n" in value or "\r" in value:
+            value = value.replace("\r", "").replace("\n", "")
+        fields.append((name, value))
+        position = found.end()
+    return fields, None
 
 
-def _unfolded(lines: list[bytes]) -> bytes:
-    return b"".join(lines).replace(b"\r", b"").strip()
-
-
-def raw_text(value: bytes, notes: Notes) -> str:
+def raw_text(value: str, notes: Notes) -> str:
     """Return a field's value as text, its encoded words as they are (RFC 6532 for the rest)."""
-    return value.decode("ascii") if value.isascii() else decoded(value, "", "header", notes)
+    if value.isascii():
+        return value
+    return decoded(value.encode("ascii", "surrogateescape"), "", "header", notes)
 
 
 def decoded_words(text: str, notes: Notes, phrases: bool = False) -> str:

@@ -22,8 +22,8 @@ class Limits:
     :ivar addresses: addresses of one mail's fields that are read.
     :ivar depth: levels of multiparts within multiparts; what is deeper stays one attachment.
     :ivar parts: parts of a mail that are taken apart; what follows is left out.
-    :ivar html: characters of HTML that are turned into text to find the reply, where a mail has no
-        text part.
+    :ivar reply: characters of text that are searched for the reply, and of HTML that are turned
+        into text for it, where a mail has no text part.
     :ivar workers: worker processes at most.
     :ivar deadline: seconds of wall-clock time that a worker may take for one mail.
     :ivar cpu: seconds of processor time that a worker may take for one mail.
@@ -39,7 +39,7 @@ class Limits:
     addresses: int = 20_000
     depth: int = 25
     parts: int = 1000
-    html: int = 1024 * 1024
+    reply: int = 1024 * 1024
     workers: int = 2
     deadline: float = 60.0
     cpu: int = 20

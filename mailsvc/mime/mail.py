@@ -24,33 +24,35 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
     """
     notes = Notes()
     tree = Tree(octets, limits, notes)
-    raw = [(name, fields.raw_text(value, notes)) for name, value in tree.fields]
+    headers: list[tuple[str, str]] = []
     first: dict[str, str] = {}
     lists: dict[str, list[str]] = {name: [] for name in _LISTS}
-    for name, value in raw:
+    for name, value in tree.fields:
         key = name.lower()
-        first.setdefault(key, value)
+        text = fields.raw_text(value, notes)
+        headers.append((name, fields.decoded_words(text, notes, key in _OF_ADDRESSES)))
+        first.setdefault(key, text)
         if key in lists:
-            lists[key].append(value)
+            lists[key].append(text)
     boxes = {name: _boxes(values, limits, notes) for name, values in lists.items()}
     texts: list[str] = []
     pages: list[str] = []
     attachments: list[Attachment] = []
     for part in tree.leaves:
-        place = _body_of(part)
+        filename = _filename(part)
+        place = _body_of(part, filename)
         if place == "text":
             texts.append(tree.text(part, "text"))
         elif place == "html":
             pages.append(tree.text(part, "html"))
         else:
-            attachments.append(_attachment(tree, part, len(attachments) + 1, notes))
+            number = len(attachments) + 1
+            attachments.append(_attachment(tree, part, filename, number, notes))
     text, html = "\n".join(texts), "\n".join(pages)
-    reply, signature = split_reply(text if texts else html_to_text(html, limits.html))
+    plain = text if texts else html_to_text(html, limits.reply)
+    reply, signature = split_reply(plain, limits.reply)
     return ParsedMail(
-        headers=tuple(
-            (name, fields.decoded_words(value, notes, name.lower() in _OF_ADDRESSES))
-            for name, value in raw
-        ),
+        headers=tuple(headers),
         sender=boxes["from"],
         to=boxes["to"],
         cc=boxes["cc"],
@@ -83,9 +85,9 @@ def _boxes(values: list[str], limits: Limits, notes: Notes) -> tuple[Mailbox, ..
     return fields.addresses(", ".join(values), limits, notes) if values else ()
 
 
-def _body_of(part: Part) -> str:
+def _body_of(part: Part, filename: str) -> str:
     """Say where a part goes: ``text``, ``html``, or to the attachments (empty)."""
-    if part.opaque or part.disposition == "attachment" or _filename(part):
+    if part.opaque or part.disposition == "attachment" or filename:
         return ""
     if part.content_type == "text/html":
         return "html"
@@ -97,12 +99,14 @@ def _body_of(part: Part) -> str:
 
 def _filename(part: Part) -> str:
     name = part.disposition_parameters.get("filename") or part.parameters.get("name", "")
+    if not name:
+        return ""
     # Some programs send the whole path (RFC 2183 section 2.3 warns of it).
     name = _PATH.split(name.replace("\0", " "))[-1].strip()
     return "" if name in (".", "..") else name[:_FILENAME]
 
 
-def _attachment(tree: Tree, part: Part, number: int, notes: Notes) -> Attachment:
+def _attachment(tree: Tree, part: Part, filename: str, number: int, notes: Notes) -> Attachment:
     content_id = fields.identifier(part.field("content-id", notes))
     if part.disposition in ("attachment", "inline"):
         disposition = part.disposition
@@ -111,7 +115,7 @@ def _attachment(tree: Tree, part: Part, number: int, notes: Notes) -> Attachment
         disposition = "inline" if content_id and part.within == "related" else "attachment"
     known = _TYPE.fullmatch(part.content_type)
     return Attachment(
-        filename=_filename(part),
+        filename=filename,
         content_type=part.content_type if known else "application/octet-stream",
         charset=part.parameters.get("charset", ""),
         disposition=disposition,

@@ -34,6 +34,7 @@ def header_ends(octets: bytes) -> int:
 class Part:
     """A part that is not taken apart further.
 
+    :ivar named: the first field of each name, in lower case.
     :ivar head: where its header begins.
     :ivar start: where its body begins; ``end`` where it ends.
     :ivar within: the subtype of the multipart around it, such as ``alternative``; empty for the
@@ -41,7 +42,7 @@ class Part:
     :ivar opaque: a multipart that was not taken apart, because it is too deep.
     """
 
-    fields: Fields
+    named: dict[str, str]
     head: int
     start: int
     end: int
@@ -55,10 +56,8 @@ class Part:
 
     def field(self, name: str, notes: Notes) -> str:
         """Return the undecoded text of the first field of that (lower-case) name, or nothing."""
-        for key, value in self.fields:
-            if key.lower() == name:
-                return raw_text(value, notes)
-        return ""
+        value = self.named.get(name, "")
+        return raw_text(value, notes)
 
 
 class Tree:
@@ -104,7 +103,9 @@ class Tree:
         fields, stray = split_fields(self._octets[start:header_end], self._limits, notes)
         if stray is not None:
             body = start + stray
-        part = Part(fields, start, body, end, default, within=within)
+        # The first of a name is the last that stays.
+        named = {name.lower(): value for name, value in reversed(fields)}
+        part = Part(named, start, body, end, default, within=within)
         if declared := part.field("content-type", notes):
             value, part.parameters = parameters(declared, notes)
             # Not type/subtype: as if nothing had been declared (RFC 2045 section 5.2).

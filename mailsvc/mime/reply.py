@@ -35,7 +35,8 @@ _OPENERS = (
 )
 _DIGIT = re.compile(r"\d")
 #: Gmail's line in Chinese, Japanese and Korean: a date, a name, an address, a colon, no verb.
-_EASTERN = re.compile(r"\d{4}\s?[年년].{0,200}<[^<>@]{1,100}@[^<>@]{1,200}>", re.DOTALL)
+_YEAR = re.compile(r"\d{4}\s?[年년]")
+_ADDRESS = re.compile(r"<[^<>@]{1,100}@[^<>@]{1,200}>")
 
 _ORIGINAL = frozenset(
     {
@@ -81,11 +82,14 @@ _DEVICE = re.compile(
 _MARKS = frozenset(" \t>-_=")
 
 
-def split_reply(text: str) -> tuple[str, str]:
+def split_reply(text: str, limit: int = 1024 * 1024) -> tuple[str, str]:
     """Return the reply in ``text``, and the signature that ended it.
 
     :param text: lines ended by LF.
+    :param limit: characters of ``text`` that are searched, to the end of a line; the rest stays.
     """
+    cut = text.find("\n", limit)
+    text, rest = (text, "") if cut < 0 else (text[:cut], text[cut:])
     lines = text.split("\n")
     kept: list[str] = []
     written = 0
@@ -102,8 +106,7 @@ def split_reply(text: str) -> tuple[str, str]:
         if stripped[0] == ">":
             continue
         if _FORWARDED.search(stripped[:_LOOKED_AT].lower()):
-            kept.extend(lines[number:])
-            break
+            return _without_signature([*kept, *lines[number:]], rest)
         if folded := _attribution(lines, number):
             # The line before a quotation goes with it; one before unquoted text ends the reply
             # only if there is a reply above it.
@@ -111,13 +114,13 @@ def split_reply(text: str) -> tuple[str, str]:
             written -= above
             del kept[len(kept) - above :]
             if written and not _quoted(lines, number + 1):
-                break
+                return _without_signature(kept)
         elif written and _history(lines, number, stripped):
-            break
+            return _without_signature(kept)
         else:
             kept.append(line)
             written += 1
-    return _without_signature(kept)
+    return _without_signature(kept, rest)
 
 
 def _attribution(lines: Sequence[str], number: int) -> int:
@@ -125,24 +128,37 @@ def _attribution(lines: Sequence[str], number: int) -> int:
     line = lines[number].strip()
     if line[-1] not in ":：":
         return 0
-    joined = ""
-    unsure = 0
-    for count in range(1, _FOLDED + 1):
-        above = lines[number - count + 1].strip()
+    starts: list[str] = []
+    for above in reversed(lines[max(0, number - _FOLDED + 1) : number + 1]):
+        above = above.strip()
         if not above or above[0] == ">":
             break
-        start = above[:_LOOKED_AT].lower()
-        joined = f"{start} {joined}"
-        wrote = bool(_WROTE.search(joined) and (_DIGIT.search(joined) or "@" in joined))
-        if _EASTERN.search(joined) or (wrote and start.startswith(_OPENERS)):
-            return count
-        # Gmail's line in some languages has a date, a name and an address, but no verb.
-        bare = line.endswith(">:") and _DIGIT.search(joined)
-        unsure = unsure or (count if wrote or bare else 0)
-        if count > number:
-            break
+        starts.append(above[:_LOOKED_AT].lower())
+    unsure = 0
+    if _said(" ".join(reversed(starts)), line):
+        for count in range(1, len(starts) + 1):
+            said = _said(" ".join(reversed(starts[:count])), line)
+            if said == "surely" or (said == "wrote" and starts[count - 1].startswith(_OPENERS)):
+                return count
+            unsure = unsure or (count if said else 0)
     # Without a known beginning it may be a sentence: only a quotation decides.
     return unsure if unsure and _quoted(lines, number + 1) else 0
+
+
+def _said(text: str, line: str) -> str:
+    """Say whether a text says who wrote: ``surely``, ``wrote``, ``perhaps``, or not.
+
+    :param line: the last line of the text.
+    """
+    year = _YEAR.search(text)
+    if year and _ADDRESS.search(text, year.end()):
+        return "surely"
+    if not (_DIGIT.search(text) or "@" in text):
+        return ""
+    if _WROTE.search(text):
+        return "wrote"
+    # Gmail's line in some languages has a date, a name and an address, but no verb.
+    return "perhaps" if line.endswith(">:") and _DIGIT.search(text) else ""
 
 
 def _quoted(lines: Sequence[str], number: int) -> bool:
@@ -176,13 +192,18 @@ def _outlook(lines: Sequence[str], number: int) -> bool:
     return sum(1 for line in following if _FOLLOWING.match(line)) >= 2
 
 
-def _without_signature(lines: list[str]) -> tuple[str, str]:
-    """Return text and signature (RFC 3676 section 4.3: after a line of "-- ")."""
+def _without_signature(lines: list[str], rest: str = "") -> tuple[str, str]:
+    """Return text and signature (RFC 3676 section 4.3: after a line of "-- ").
+
+    :param rest: what follows the lines, unread.
+    """
     lines = [line.rstrip() for line in lines]
     for number, line in enumerate(lines):
         # The separator's space is often lost on the way.
         if line == "--" and any(lines[:number]):
-            return _joined(lines[:number]), _joined(lines[number + 1 :])
+            return _joined(lines[:number]), _joined(lines[number + 1 :], rest)
+    if rest:
+        return _joined(lines, rest), ""
     end = len(lines)
     while end and not lines[end - 1]:
         end -= 1
@@ -191,5 +212,5 @@ def _without_signature(lines: list[str]) -> tuple[str, str]:
     return _joined(lines[:end]), ""
 
 
-def _joined(lines: Sequence[str]) -> str:
-    return "\n".join(lines).strip("\n")
+def _joined(lines: Sequence[str], rest: str = "") -> str:
+    return ("\n".join(lines) + rest).strip("\n")

@@ -157,6 +157,48 @@ def broken_quoted_printable(size: int) -> bytes:
     )
 
 
+def padded_quoted_printable(size: int) -> bytes:
+    """Return lines of blanks that do not count, and one that never ends."""
+    return (
+        _HEAD
+        + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+        + _repeated(b" \r\n", size // 2)
+        + b" \t" * (size // 4)
+    )
+
+
+def headers_without_an_end(size: int) -> bytes:
+    """Return multiparts within multiparts, each cut off its header by a line that is no field."""
+    levels = b"".join(
+        _MIXED.rstrip() % b"b%d" % level + b"\r\n(\r\n--b%d\r\n" % level for level in range(25)
+    )
+    return _HEAD + levels + _repeated(b"(\r\n", size)
+
+
+def colons(size: int) -> bytes:
+    """Return lines that may each end a line of who wrote, or begin Outlook's."""
+    unit = b":\r\n1 @:\r\n2024\xe5\xb9\xb4<a@b:\r\nFrom:\r\n---\r\nFrom: a\r\n"
+    return _HEAD + b"\r\nyes\r\n" + _repeated(unit, size)
+
+
+def quotations_in_quotations(size: int) -> bytes:
+    """Return a page that makes each of very many lines a deeply quoted one."""
+    page = b"<p>yes</p>" + b"<blockquote>" * 100 + _repeated(b"a<br>", size)
+    return _HEAD + b"Content-Type: text/html\r\n\r\n" + page
+
+
+def content_ids(size: int) -> bytes:
+    """Return a page that names very many parts, and parts that it may have named."""
+    page = b"Content-Type: text/html\r\n\r\n" + _repeated(b"cid:a cid:%61 ", size // 2)
+    part = b"--b\r\nContent-Type: image/png\r\nContent-ID: <c>\r\n\r\nx\r\n"
+    return _HEAD + _MIXED % b"b" + b"--b\r\n" + page + b"\r\n" + _repeated(part, size // 2)
+
+
+def mails_in_mails(size: int) -> bytes:
+    """Return mails within mails that are not UTF-8, which some formats make UTF-8."""
+    return _repeated(b"Content-Type: message/rfc822\r\n\r\n", size) + b"\xe9"
+
+
 def quotation_without_end(size: int) -> bytes:
     """Return lines that may each begin a quoted history."""
     unit = b"On 1 May 2024, Bob <bob@example.org>\r\nFrom: a\r\n--\r\n___\r\nSent: wrote:\r\n"
@@ -225,6 +267,12 @@ GENERATORS: tuple[Callable[[int], bytes], ...] = (
     text_in_utf7,
     broken_base64,
     broken_quoted_printable,
+    padded_quoted_printable,
+    headers_without_an_end,
+    colons,
+    quotations_in_quotations,
+    content_ids,
+    mails_in_mails,
     quotation_without_end,
     short_lines,
     one_long_line,
