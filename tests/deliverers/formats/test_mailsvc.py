@@ -8,11 +8,14 @@ import json
 from typing import Any
 
 import jsonschema
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.deliverers.webhook.payload import FormatOptions
 from mailsvc.message import Address, Client, Delivery
 from mailsvc.parsed import ParsedMail
+from tests.corpus import GENERATORS
 from tests.deliverers.formats import examples
 from tests.deliverers.formats.mails import (
     HTML_ONLY,
@@ -25,6 +28,42 @@ from tests.deliverers.formats.mails import (
     options,
     payload,
 )
+
+#: The schema as it is published.
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads(examples.SCHEMA.read_text("utf-8")), format_checker=jsonschema.FormatChecker()
+)
+
+_WORDS = st.text(st.characters(exclude_characters="\r\n\0"), max_size=12)
+_TYPES = st.sampled_from(["text/plain", "text/html", "image/png", "message/rfc822", "x", "a/b;c=d"])
+
+
+@st.composite
+def _part(draw: st.DrawFn) -> bytes:
+    """Return a part with its header, each field there or not, its content of any octets."""
+    fields = {
+        "Content-Type": draw(_TYPES) + "; charset=" + draw(st.sampled_from(["utf-8", "x", ""])),
+        "Content-Disposition": draw(st.sampled_from(["inline", "attachment; filename=", ""]))
+        + draw(_WORDS),
+        "Content-ID": f"<{draw(_WORDS)}>",
+        "Content-Transfer-Encoding": draw(st.sampled_from(["base64", "quoted-printable", "8bit"])),
+    }
+    kept = draw(st.sets(st.sampled_from(sorted(fields))))
+    header = "".join(f"{name}: {fields[name]}\r\n" for name in sorted(kept))
+    return header.encode("utf-8", "replace") + b"\r\n" + draw(st.binary(max_size=20))
+
+
+@st.composite
+def mails(draw: st.DrawFn) -> bytes:
+    """Return a mail of any number of parts, whose header says anything at all."""
+    names = st.sampled_from(["From", "To", "Cc", "Bcc", "Reply-To", "Subject", "Date", "X-A"])
+    lines = draw(st.lists(st.tuples(names, _WORDS), max_size=6))
+    header = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("utf-8", "replace")
+    parts = draw(st.lists(_part(), max_size=3))
+    if not parts:
+        return header + draw(_part())
+    inner = b"".join(b"--b\r\n" + part + b"\r\n" for part in parts)
+    return header + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + inner + b"--b--\r\n"
 
 
 class MailsvcTests(SynchronousTestCase):
@@ -40,7 +79,7 @@ class MailsvcTests(SynchronousTestCase):
         made = payload("mailsvc", octets, mail, given_options, given_delivery)
         self.assertEqual(made.content_type, "application/json")
         sent: dict[str, Any] = json.loads(body(made))
-        jsonschema.validate(sent, examples.schema(), format_checker=jsonschema.FormatChecker())
+        VALIDATOR.validate(sent)
         return sent
 
     def test_ids_and_times(self) -> None:
@@ -176,6 +215,35 @@ class MailsvcTests(SynchronousTestCase):
         self.assertEqual(self.sent(TEXT_ONLY)["text"], "Hi there.\n")
         self.assertEqual(self.sent(HTML_ONLY)["reply"], "Hi there")
         self.assertEqual(self.sent(b"")["headers"], [])
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        mails(),
+        st.builds(
+            delivery,
+            st.none() | st.builds(Address, _WORDS, _WORDS),
+            st.builds(Address, _WORDS, _WORDS),
+            st.builds(Client, _WORDS, _WORDS, _WORDS, _WORDS, _WORDS, st.none() | _WORDS),
+        ),
+        st.booleans(),
+        st.booleans(),
+    )
+    def test_any_mail_is_as_the_schema_says(
+        self, octets: bytes, given_delivery: Delivery, raw: bool, links: bool
+    ) -> None:
+        given_options = options(raw=raw, links=links, inline_limit=5)
+        sent = self.sent(octets, given_options=given_options, given_delivery=given_delivery)
+        for attachment in (*sent["attachments"], *([sent["raw"]] if raw else [])):
+            self.assertEqual(attachment["url"] is None, attachment["content"] is not None)
+            self.assertEqual(attachment["url"] is not None, links and attachment["size"] > 5)
+            if attachment["url"] is None:
+                content = base64.b64decode(attachment["content"], validate=True)
+                self.assertEqual(len(content), attachment["size"])
+                self.assertEqual(hashlib.sha256(content).hexdigest(), attachment["sha256"])
+
+    def test_hostile_mail_is_as_the_schema_says(self) -> None:
+        for generator in GENERATORS:
+            self.sent(generator(3000))
 
     def test_schema_refuses_what_is_not_the_format(self) -> None:
         sent = self.sent()
