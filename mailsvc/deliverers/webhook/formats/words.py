@@ -42,7 +42,7 @@ _ONCE = frozenset(
 
 def valid(text: str) -> str:
     """Return ``text`` as valid Unicode: an encoder fails on a lone surrogate."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def path(address: Address | None) -> str:
