@@ -234,6 +234,11 @@ class TransferEncodingTests(SynchronousTestCase):
     def test_quoted_printable(self) -> None:
         self.assertEqual(self.decoded("quoted-printable", "a=3Db=", "c=zz"), (b"a=bc=zz", ()))
 
+    def test_more_than_a_word(self) -> None:
+        for encoding in ("base64;", "BASE64 ; x=y", "(so) base64 (it is)", " base64\t"):
+            got = mail(f"Content-Transfer-Encoding: {encoding}", "", "SGkh")
+            self.assertEqual((got.text, got.errors), ("Hi!", ()), encoding)
+
     def test_unknown(self) -> None:
         self.assertEqual(
             self.decoded("x-foo", "abc"),

@@ -6,6 +6,7 @@ so the time is at most the mail's size times the depth that :class:`Limits` allo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import IncrementalNewlineDecoder
@@ -22,6 +23,8 @@ from mailsvc.mime.fields import (
 )
 from mailsvc.mime.limits import Limits, Notes
 
+_COMMENT = re.compile(r"\([^()]*\)")
+_WORD = re.compile(r"[^\s;()]+")
 #: RFC 2046 section 5.1.1 allows 70.
 _BOUNDARY = 256
 
@@ -114,7 +117,10 @@ class Tree:
             part.content_type = value if value.count("/") == 1 else "text/plain"
         if declared := part.field("content-disposition", notes):
             part.disposition, part.disposition_parameters = parameters(declared, notes)
-        part.encoding = part.field("content-transfer-encoding", notes).strip().lower()
+        if declared := part.field("content-transfer-encoding", notes):
+            # Programs add a semicolon or a comment.
+            found = _WORD.search(_COMMENT.sub(" ", declared))
+            part.encoding = found[0].lower() if found else ""
         kind, _, subtype = part.content_type.partition("/")
         if kind != "multipart":
             self.leaves.append(part)
