@@ -391,7 +391,7 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.confined, [(len(SMALL), 7), (0, 7)])
         answers.seek(0)
         (size,) = struct.unpack(">Q", answers.read(8))
-        mail = msgspec.msgpack.decode(answers.read(size), type=ParsedMail)
+        mail = worker.unpacked(msgspec.msgpack.decode(answers.read(size), type=worker.Answer))
         self.assertEqual(mail, mail_module.parse(SMALL, Limits()))
 
     def test_end_within_a_mail(self) -> None:
@@ -412,7 +412,7 @@ class WorkerTests(SynchronousTestCase):
             check=True,
         ).stdout
         self.assertEqual(
-            msgspec.msgpack.decode(answer[8:], type=ParsedMail),
+            worker.unpacked(msgspec.msgpack.decode(answer[8:], type=worker.Answer)),
             mail_module.parse(SMALL, Limits()),
         )
 

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from mailsvc.interfaces import IContent
 from mailsvc.mime.limits import Limits
-from mailsvc.mime.worker import LENGTH
+from mailsvc.mime.worker import LENGTH, Answer, unpacked
 from mailsvc.parsed import ParsedMail
 from mailsvc.threads import InThread
 
@@ -158,7 +158,7 @@ class _Worker(ProcessProtocol):
         try:
             _send(requests, content)
             (size,) = LENGTH.unpack(_receive(answers, LENGTH.size))
-            return _DECODER.decode(_receive(answers, size))
+            return unpacked(_DECODER.decode(_receive(answers, size)))
         except BrokenPipeError:
             raise EOFError from None
         finally:
@@ -172,7 +172,7 @@ class _Worker(ProcessProtocol):
             os.close(self._pipes.pop())
 
 
-_DECODER = msgspec.msgpack.Decoder(ParsedMail)
+_DECODER = msgspec.msgpack.Decoder(Answer)
 
 
 def _send(descriptor: int, content: IContent) -> None:

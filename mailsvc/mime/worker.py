@@ -1,7 +1,7 @@
 """The worker process: mails come in on standard input, parsed mails leave on standard output.
 
-Each message is a length (8 octets, big-endian) and that many octets: the mail itself one way, a
-:class:`~mailsvc.parsed.ParsedMail` in msgpack the other way.  The process parses one mail at a time
+Each message is a length (8 octets, big-endian) and that many octets: the mail itself one way, an
+:data:`Answer` in msgpack the other way.  The process parses one mail at a time
 under limits on processor time and address space, and dies of them; its parent makes another.  It
 ends when its input does, so it does not outlive its parent.
 """
@@ -11,18 +11,39 @@ from __future__ import annotations
 import resource
 import struct
 import sys
-from typing import BinaryIO
+from dataclasses import replace
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.mail import parse
+from mailsvc.mime.pieces import decoded, pieces
+from mailsvc.parsed import ParsedMail
+
+#: A mail without its ``text``, ``html`` and ``reply``, and these in pieces of UTF-8.
+Answer = tuple[ParsedMail, tuple[list[bytes], list[bytes], list[bytes]]]
 
 LENGTH = struct.Struct(">Q")
 
 #: Address space for each octet of a mail: the mail, its decoded parts, text in up to four octets a
 #: character, and the answer in msgpack.
 _FACTOR = 10
+
+
+def packed(mail: ParsedMail) -> Answer:
+    """Return a parsed mail as it goes to the parent."""
+    texts = tuple(
+        [piece.encode("utf-8") for piece in pieces(text)]
+        for text in (mail.text, mail.html, mail.reply)
+    )
+    return replace(mail, text="", html="", reply=""), cast(Any, texts)
+
+
+def unpacked(answer: Answer) -> ParsedMail:
+    """Return the mail of an answer."""
+    mail, (text, html, reply) = answer
+    return replace(mail, text=decoded(text), html=decoded(html), reply=decoded(reply))
 
 
 def confine(size: int, limits: Limits) -> None:
@@ -56,7 +77,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: Limits) -> None:
         octets = requests.read(size)
         if len(octets) < size:
             raise EOFError
-        answer = encode(parse(octets, limits))
+        answer = encode(packed(parse(octets, limits)))
         answers.write(LENGTH.pack(len(answer)))
         answers.write(answer)
         answers.flush()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 import msgspec
 
 from mailsvc.deliverers.webhook.formats import words
@@ -38,9 +36,9 @@ class CloudMailin:
         fields = {
             "headers": _headers(mail),
             "envelope": _envelope(delivery),
-            "plain": mail.text,
-            "html": mail.html,
-            "reply_plain": mail.reply,
+            "plain": words.json_text(mail.text),
+            "html": words.json_text(mail.html),
+            "reply_plain": words.json_text(mail.reply),
             "attachments": attachments,
         }
         return Payload("application/json", msgspec.json.encode(fields))
@@ -79,7 +77,7 @@ def _attached(attachment: Attachment, url: str | None) -> dict[str, object]:
         "content_id": attachment.content_id,
     }
     if url is None:
-        described["content"] = b64encode(attachment.content).decode("ascii")
+        described["content"] = words.json_octets(attachment.content)
     else:
         described["url"] = url
     return described

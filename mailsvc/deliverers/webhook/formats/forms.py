@@ -12,6 +12,7 @@ from mailsvc.deliverers.webhook.formats import words
 from mailsvc.deliverers.webhook.formats.streams import Framed
 from mailsvc.deliverers.webhook.payload import Payload, Stream
 from mailsvc.interfaces import IContent
+from mailsvc.mime.pieces import encoded
 from mailsvc.parsed import Attachment
 
 Pairs = Sequence[tuple[str, str]]
@@ -94,7 +95,7 @@ def _head(boundary: str, name: str, more: str = "") -> bytes:
 
 
 def _part(boundary: str, name: str, value: str) -> bytes:
-    return _head(boundary, name) + value.encode("utf-8") + b"\r\n"
+    return _head(boundary, name) + encoded(value) + b"\r\n"
 
 
 def _file_head(boundary: str, file: File) -> bytes:

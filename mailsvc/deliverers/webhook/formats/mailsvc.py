@@ -186,9 +186,9 @@ class Mailsvc:
             subject=mail.subject,
             date=mail.date,
             message_id=mail.message_id,
-            text=mail.text,
-            html=mail.html,
-            reply=mail.reply,
+            text=words.json_text(mail.text),
+            html=words.json_text(mail.html),
+            reply=words.json_text(mail.reply),
             signature=mail.signature,
             attachments=tuple(
                 _attached(delivery, attachment, options) for attachment in mail.attachments
@@ -249,7 +249,7 @@ def _attached(delivery: Delivery, attachment: Attachment, options: FormatOptions
         content_id=attachment.content_id,
         size=len(content),
         sha256=sha256(content).hexdigest(),
-        content=content if url is None else None,
+        content=words.json_octets(content) if url is None else None,
         url=url,
     )
 
@@ -261,6 +261,6 @@ def _raw(delivery: Delivery, content: IContent, options: FormatOptions) -> RawMa
     return RawMail(
         size=len(octets),
         sha256=sha256(octets).hexdigest(),
-        content=octets if url is None else None,
+        content=words.json_octets(octets) if url is None else None,
         url=url,
     )

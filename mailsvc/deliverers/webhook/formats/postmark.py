@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -74,14 +73,16 @@ class Postmark:
             "MessageID": str(uuid.uuid5(_DELIVERIES, delivery.id)),
             "MessageStream": "inbound",
             "Tag": "",
-            "TextBody": mail.text,
-            "HtmlBody": mail.html,
-            "StrippedTextReply": mail.reply,
+            "TextBody": words.json_text(mail.text),
+            "HtmlBody": words.json_text(mail.html),
+            "StrippedTextReply": words.json_text(mail.reply),
             "Headers": _headers(words.sender(delivery), words.headers(mail)),
             "Attachments": [_attached(attachment, shown) for attachment in mail.attachments],
         }
         if options.raw or words.unparsed(mail):
-            fields["RawEmail"] = words.mail_in_text(content).decode("utf-8", "replace")
+            fields["RawEmail"] = words.json_text(
+                words.mail_in_text(content).decode("utf-8", "replace")
+            )
         return Payload("application/json; charset=utf-8", msgspec.json.encode(fields))
 
 
@@ -111,7 +112,7 @@ def _attached(attachment: Attachment, shown: frozenset[str]) -> dict[str, object
     octets = words.attachment_octets(attachment)
     described: dict[str, object] = {
         "Name": attachment.filename,
-        "Content": b64encode(octets).decode("ascii"),
+        "Content": words.json_octets(octets),
         "ContentType": attachment.content_type,
         "ContentLength": len(octets),
     }

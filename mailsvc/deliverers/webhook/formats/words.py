@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
+from typing import cast
 from urllib.parse import unquote
+
+import msgspec
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Delivery
+from mailsvc.mime.pieces import PIECE, pieces
 from mailsvc.mime.utf8 import in_utf8
 from mailsvc.parsed import Attachment, Mailbox, ParsedMail
 
+_ENCODE = msgspec.json.Encoder().encode
 _ATOMS = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]+")
 #: Octets of a header block that are read from a content; SMTP accepts no longer one.
 _HEADER = 1_048_576
@@ -135,6 +141,28 @@ def mail_in_text(content: IContent) -> bytes:
     """Return a mail for a text field: UTF-8, up to :data:`IN_TEXT` octets."""
     whole = octets(content)
     return in_utf8(whole) if len(whole) <= IN_TEXT else whole
+
+
+def json_text(text: str) -> str:
+    """Return a text for msgspec's JSON encoder; a long one is encoded here, a piece at a time."""
+    if len(text) <= PIECE:
+        return text
+    return cast(str, _raw(_ENCODE(piece)[1:-1] for piece in pieces(text)))
+
+
+def json_octets(octets: bytes) -> bytes:
+    """Return octets that msgspec's JSON encoder puts in base64; as :func:`json_text` for many."""
+    if len(octets) <= PIECE:
+        return octets
+    # Whole groups of three octets need no padding between them.
+    step = PIECE - PIECE % 3
+    groups = (b64encode(octets[at : at + step]) for at in range(0, len(octets), step))
+    return cast(bytes, _raw(groups))
+
+
+def _raw(string: Iterable[bytes]) -> msgspec.Raw:
+    """Return a JSON string that is encoded already: the encoder takes it in place of any value."""
+    return msgspec.Raw(b"".join((b'"', *string, b'"')))
 
 
 def unparsed(mail: ParsedMail) -> bool:
