@@ -30,6 +30,14 @@ _BLANKS = " \t\r\n\x0b\x0c"
 #: wrong and common.
 _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\r\n]*)\?=")
 
+#: Fields of addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1).
+OF_ADDRESSES = frozenset(
+    {
+        *("from", "sender", "reply-to", "to", "cc", "bcc", "disposition-notification-to"),
+        *("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc"),
+    }
+)
+
 #: What ends a word in an address list unless it is quoted (RFC 5322 section 3.2.3).
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _QUOTED = re.compile(r'["\\]')

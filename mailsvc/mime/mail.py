@@ -30,7 +30,7 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
     for name, value in tree.fields:
         key = name.lower()
         text = fields.raw_text(value, notes)
-        headers.append((name, fields.decoded_words(text, notes, key in _OF_ADDRESSES)))
+        headers.append((name, fields.decoded_words(text, notes, key in fields.OF_ADDRESSES)))
         first.setdefault(key, text)
         if key in lists:
             lists[key].append(text)
@@ -69,14 +69,6 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
         errors=notes.all(),
     )
 
-
-#: Fields of addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1).
-_OF_ADDRESSES = frozenset(
-    {
-        *("from", "sender", "reply-to", "to", "cc", "bcc", "disposition-notification-to"),
-        *("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc"),
-    }
-)
 
 _LISTS = ("from", "to", "cc", "bcc", "reply-to")
 

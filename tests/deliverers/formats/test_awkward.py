@@ -120,6 +120,24 @@ class AwkwardTests(SynchronousTestCase):
         self.assertIn("j..d@example.net", fields["To"])
         self.messages(octets)
 
+    def test_fields_that_are_hardly_any(self) -> None:
+        for value in ("<", "a <", "a@", "x:;y", "a@[", '"', "\\", "<a@b", "=?utf-8?q?=0A?=@x", ""):
+            octets = "".join(
+                f"{name}: {value}\r\n"
+                for name in ("From", "To", "Cc", "Sender", "Reply-To", "Resent-From", "Message-ID")
+            )
+            self.messages(octets.encode() + b"\r\nx")
+        self.messages(FROM + b"Message-ID: <>\r\n\r\nx")
+        for fields in self.fields_of(FROM + b"To: undisclosed-recipients:;\r\n\r\nx"):
+            self.assertIn(["To", "undisclosed-recipients:;"], fields)
+        for fields in self.fields_of(b"From: <\r\nSender: Zo, <z@example.net>\r\n\r\nx"):
+            self.assertEqual(fields, [["From", ""], ["Sender", "z@example.net"]])
+
+    def fields_of(self, octets: bytes) -> list[list[list[str]]]:
+        """Return the header as the application of Mailgun gets it."""
+        event, _ = anymail("Mailgun", payload("mailgun", octets))
+        return [json.loads(event.esp_event.POST["message-headers"])]
+
     def test_no_sender_at_all(self) -> None:
         self.messages(b"Subject: x\r\n\r\nx", given_delivery=delivery(None))
 

@@ -58,7 +58,7 @@ class Postmark:
         fields: dict[str, object] = {
             "From": sender.address,
             "FromName": sender.name,
-            "FromFull": _full(sender) if words.is_address(sender.address) else None,
+            "FromFull": _full(sender) if _is_address(sender) else None,
             "To": words.mailboxes(mail.to),
             "ToFull": _fulls(mail.to),
             "Cc": words.mailboxes(mail.cc),
@@ -66,7 +66,7 @@ class Postmark:
             "Bcc": words.mailboxes(bcc),
             "BccFull": _fulls(bcc),
             "OriginalRecipient": recipient,
-            "ReplyTo": words.mailboxes(mail.reply_to),
+            "ReplyTo": words.mailboxes(filter(_is_address, mail.reply_to)),
             "Subject": mail.subject,
             "Date": words.field(mail, "date"),
             "MailboxHash": words.valid(delivery.recipient.route.tag) or _hash(recipient),
@@ -97,7 +97,11 @@ def _full(box: Mailbox) -> dict[str, str]:
 
 def _fulls(boxes: Iterable[Mailbox]) -> list[dict[str, str]]:
     """Return the mailboxes that are addresses: receivers fail on one that is none."""
-    return [_full(box) for box in boxes if words.is_address(box.address)]
+    return [_full(box) for box in boxes if _is_address(box)]
+
+
+def _is_address(box: Mailbox) -> bool:
+    return words.is_address(box.address)
 
 
 def _headers(sender: str, headers: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -13,6 +13,8 @@ import msgspec
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Delivery
+from mailsvc.mime.fields import OF_ADDRESSES, addresses, identifier
+from mailsvc.mime.limits import Limits, Notes
 from mailsvc.mime.pieces import PIECE, pieces
 from mailsvc.mime.utf8 import in_utf8
 from mailsvc.parsed import Attachment, Mailbox, ParsedMail
@@ -36,6 +38,10 @@ _ADDRESS = re.compile(
     r"(?:[^\s@.,:;()<>\[\]\"\\]+(?:\.[^\s@.,:;()<>\[\]\"\\]+)*|\"(?:[^\"\\]|\\.)*\")"
     r"@[^\s@.,:;()<>\[\]\"\\]+(?:\.[^\s@.,:;()<>\[\]\"\\]+)*"
 )
+
+#: An empty group, such as ``undisclosed-recipients:;`` (RFC 5322 section 3.4).
+_NO_ONE = re.compile(r"[^<>@,\"()\[\]\\:;.]*:\s*;")
+_SPECIALS = re.compile(r"[()<>\[\]:;@\\,\".?]+")
 
 #: Fields that a mail has at most once (RFC 5322 section 3.6, RFC 2045 section 3).
 _ONCE = frozenset(
@@ -88,14 +94,14 @@ def field(mail: ParsedMail, name: str) -> str:
 
 def is_address(text: str) -> bool:
     """Say whether ``text`` is an address that a strict reader takes."""
-    return _ADDRESS.fullmatch(text) is not None
+    return _ADDRESS.fullmatch(text) is not None and "=?" not in text
 
 
 def headers(mail: ParsedMail) -> list[tuple[str, str]]:
-    """Return a mail's header with no more of each field than there may be.
+    """Return a mail's header as libraries can make a mail of it again.
 
-    Libraries that make a mail of it again refuse a second one, and with it the whole request.  The
-    first is kept; address fields are joined.
+    They refuse a second field of some names, and fail on lists of what is no address, and on
+    identifiers without anything in them.  The first field is kept; those of recipients are joined.
     """
     joined = {"to": mail.to, "cc": mail.cc, "bcc": mail.bcc, "reply-to": mail.reply_to}
     count = Counter(name.lower() for name, _ in mail.headers)
@@ -109,8 +115,20 @@ def headers(mail: ParsedMail) -> list[tuple[str, str]]:
             seen.add(key)
             if key in joined:
                 value = mailboxes(joined[key])
+        if key in OF_ADDRESSES:
+            value = _address_list(value)
+        elif key == "message-id" and not identifier(value):
+            continue
         kept.append((name, value))
     return kept
+
+
+def _address_list(value: str) -> str:
+    """Return the addresses of a list, or words where there is none."""
+    boxes = [box for box in addresses(value, Limits(), Notes()) if is_address(box.address)]
+    if boxes:
+        return mailboxes(boxes)
+    return value if _NO_ONE.fullmatch(value) else _SPECIALS.sub(" ", value).strip()
 
 
 def shown(mail: ParsedMail) -> frozenset[str]:
