@@ -115,7 +115,8 @@ class AwkwardTests(SynchronousTestCase):
             b"Cc: undisclosed-recipients:;\r\n\r\nx"
         )
         fields = self.postmark(octets)
-        self.assertEqual(fields["FromFull"], None)
+        full = {"Email": "zoe@example.org", "Name": "Zoë", "MailboxHash": ""}
+        self.assertEqual((fields["From"], fields["FromFull"]), ("zoe@example.org", full))
         self.assertEqual([box["Email"] for box in fields["ToFull"]], ["a@example.net"])
         self.assertIn("j..d@example.net", fields["To"])
         self.messages(octets)
@@ -127,7 +128,13 @@ class AwkwardTests(SynchronousTestCase):
                 for name in ("From", "To", "Cc", "Sender", "Reply-To", "Resent-From", "Message-ID")
             )
             self.messages(octets.encode() + b"\r\nx")
-        self.messages(FROM + b"Message-ID: <>\r\n\r\nx")
+        wanted = {"<>": None, "<:,": None, "<@>": None, "x": None, "<a@[>": None} | {
+            value: value for value in ("<a@b.example>", "<a>", "<a.b@[192.0.2.1]>")
+        }
+        for value, kept in wanted.items():
+            messages = self.messages(FROM + f"Message-ID: {value}\r\n\r\nx".encode())
+            for service in ("Postmark", "Mailgun"):
+                self.assertEqual(messages[service]["Message-ID"], kept)
         for fields in self.fields_of(FROM + b"To: undisclosed-recipients:;\r\n\r\nx"):
             self.assertIn(["To", "undisclosed-recipients:;"], fields)
         for fields in self.fields_of(b"From: <\r\nSender: Zo, <z@example.net>\r\n\r\nx"):
@@ -139,7 +146,9 @@ class AwkwardTests(SynchronousTestCase):
         return [json.loads(event.esp_event.POST["message-headers"])]
 
     def test_no_sender_at_all(self) -> None:
-        self.messages(b"Subject: x\r\n\r\nx", given_delivery=delivery(None))
+        messages = self.messages(b"Subject: x\r\n\r\nx", given_delivery=delivery(None))
+        sender = messages["Postmark"].from_email
+        self.assertEqual(sender.addr_spec, "MAILER-DAEMON@mx.example.com")
 
     def test_content_ids_of_what_is_no_picture(self) -> None:
         """Gmail gives every attachment a content id, and it is an attachment all the same."""

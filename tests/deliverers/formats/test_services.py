@@ -141,6 +141,7 @@ class PostmarkTests(AnymailTests):
                 "Content": "JVBERi0xLjcK",
                 "ContentType": "application/pdf",
                 "ContentLength": 9,
+                "ContentID": None,
             },
         )
         self.assertEqual(fields["Attachments"][0]["ContentID"], "logo@example.org")

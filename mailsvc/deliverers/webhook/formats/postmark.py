@@ -48,7 +48,7 @@ class Postmark:
     ) -> Payload:
         """Return the JSON object."""
         mail = mail or ParsedMail()
-        sender = (mail.sender or (Mailbox("", words.sender(delivery)),))[0]
+        sender = _sender(mail, delivery, options)
         shown = words.shown(mail)
         recipient = words.recipient(delivery)
         bcc = mail.bcc
@@ -58,7 +58,7 @@ class Postmark:
         fields: dict[str, object] = {
             "From": sender.address,
             "FromName": sender.name,
-            "FromFull": _full(sender) if _is_address(sender) else None,
+            "FromFull": _full(sender),
             "To": words.mailboxes(mail.to),
             "ToFull": _fulls(mail.to),
             "Cc": words.mailboxes(mail.cc),
@@ -84,6 +84,16 @@ class Postmark:
                 words.mail_in_text(content).decode("utf-8", "replace")
             )
         return Payload("application/json; charset=utf-8", msgspec.json.encode(fields))
+
+
+def _sender(mail: ParsedMail, delivery: Delivery, options: FormatOptions) -> Mailbox:
+    """Return the sender; where the header has no address, one is made up, as receivers need one."""
+    for box in filter(_is_address, mail.sender):
+        return box
+    name = next((box.name or words.plain(box.address) for box in mail.sender), "")
+    address = words.sender(delivery)
+    # Mail programs write the null reverse-path so.
+    return Mailbox(name, address or f"MAILER-DAEMON@{options.hostname}")
 
 
 def _hash(address: str) -> str:
@@ -119,11 +129,10 @@ def _attached(attachment: Attachment, shown: frozenset[str]) -> dict[str, object
         "Content": words.json_octets(octets),
         "ContentType": attachment.content_type,
         "ContentLength": len(octets),
+        # Whoever finds one, even an empty one, takes the attachment for an inline one.
+        "ContentID": attachment.content_id if attachment.content_id in shown else None,
     }
     if not octets:
         # Whoever finds no content looks for that of Postmark's test payloads, and fails without.
         described["Data"] = ""
-    if attachment.content_id in shown:
-        # Whoever finds one, even an empty one, takes the attachment for an inline one.
-        described["ContentID"] = attachment.content_id
     return described

@@ -13,7 +13,7 @@ import msgspec
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Address, Delivery
-from mailsvc.mime.fields import OF_ADDRESSES, addresses, identifier
+from mailsvc.mime.fields import OF_ADDRESSES, addresses
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.mime.pieces import PIECE, pieces
 from mailsvc.mime.utf8 import in_utf8
@@ -42,6 +42,11 @@ _ADDRESS = re.compile(
 #: An empty group, such as ``undisclosed-recipients:;`` (RFC 5322 section 3.4).
 _NO_ONE = re.compile(r"[^<>@,\"()\[\]\\:;.]*:\s*;")
 _SPECIALS = re.compile(r"[()<>\[\]:;@\\,\".?]+")
+
+#: A Message-ID that is one, if not by the letter (RFC 5322 section 3.6.4).
+_IDENTIFIER = re.compile(
+    r"<[^\s<>@()\[\],;:\"\\.][^\s<>@]*(?:@(?:[^\s<>@\[\]]+|\[[0-9A-Za-z.:]+\]))?>"
+)
 
 #: Fields that a mail has at most once (RFC 5322 section 3.6, RFC 2045 section 3).
 _ONCE = frozenset(
@@ -101,7 +106,7 @@ def headers(mail: ParsedMail) -> list[tuple[str, str]]:
     """Return a mail's header as libraries can make a mail of it again.
 
     They refuse a second field of some names, and fail on lists of what is no address, and on
-    identifiers without anything in them.  The first field is kept; those of recipients are joined.
+    a Message-ID that is none.  The first field is kept; those of recipients are joined.
     """
     joined = {"to": mail.to, "cc": mail.cc, "bcc": mail.bcc, "reply-to": mail.reply_to}
     count = Counter(name.lower() for name, _ in mail.headers)
@@ -117,10 +122,15 @@ def headers(mail: ParsedMail) -> list[tuple[str, str]]:
                 value = mailboxes(joined[key])
         if key in OF_ADDRESSES:
             value = _address_list(value)
-        elif key == "message-id" and not identifier(value):
+        elif key == "message-id" and not _IDENTIFIER.fullmatch(value):
             continue
         kept.append((name, value))
     return kept
+
+
+def plain(text: str) -> str:
+    """Return the words of a text, without what means something in an address list."""
+    return _SPECIALS.sub(" ", text).strip()
 
 
 def _address_list(value: str) -> str:
@@ -128,7 +138,7 @@ def _address_list(value: str) -> str:
     boxes = [box for box in addresses(value, Limits(), Notes()) if is_address(box.address)]
     if boxes:
         return mailboxes(boxes)
-    return value if _NO_ONE.fullmatch(value) else _SPECIALS.sub(" ", value).strip()
+    return value if _NO_ONE.fullmatch(value) else plain(value)
 
 
 def shown(mail: ParsedMail) -> frozenset[str]:
