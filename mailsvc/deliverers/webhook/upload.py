@@ -106,16 +106,22 @@ class _Reader:
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._closed = False
+        self._owed = content.size
 
     def read(self) -> bytes:
-        """Return the next chunk; at the end close the file and return nothing."""
+        """Return the next chunk, or nothing at the end.
+
+        The file is closed with the last chunk: once that is sent, the answer may come at any
+        moment, and nothing is open any more for it to find.
+        """
         with self._lock:
             if self._closed:
                 return b""
             if self._file is None:
                 self._file = self._content.open()
             chunk = self._file.read(CHUNK)
-            if not chunk:
+            self._owed -= len(chunk)
+            if not chunk or self._owed <= 0:
                 self._closed = True
                 self._file.close()
             return chunk
@@ -200,12 +206,15 @@ class Upload:
             await self._write(stream.prefix, consumer)
         in_thread = self._body.in_thread
         reader = _Reader(stream.content)
+        owed = stream.content.size
         try:
-            while chunk := await in_thread(reader.read):
+            while owed > 0 and (chunk := await in_thread(reader.read)):
+                owed -= len(chunk)
                 await self._write(chunk, consumer)
         finally:
-            # Not awaited: whoever cancelled this does not wait for the disk.
-            Deferred.fromCoroutine(_close(reader, in_thread)).addErrback(lambda _: None)
+            if owed > 0:
+                # Not awaited: whoever cancelled this does not wait for the disk.
+                Deferred.fromCoroutine(_close(reader, in_thread)).addErrback(lambda _: None)
         self._watch.uploaded()
 
     async def _write(self, chunk: bytes, consumer: IConsumer) -> None:

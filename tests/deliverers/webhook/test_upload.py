@@ -87,6 +87,28 @@ class UploadTests(SynchronousTestCase):
         self.upload(Stream(b"", content)).startProducing(self.consumer)
         self.assertEqual([reader.closed for reader in content.readers], [True])
 
+    def test_a_stream_is_closed_before_its_last_octets_go_out(self) -> None:
+        """An answer that comes at once ends the attempt, and with it all that may be open."""
+        for octets in (OCTETS, OCTETS[:-1], OCTETS[: CHUNK + 1], b"x"):
+            content = MemoryContent(octets)
+            written = 0
+
+            def write(data: bytes, content: MemoryContent = content) -> None:
+                nonlocal written
+                written += len(data)
+                closed = [reader.closed for reader in content.readers]
+                self.assertEqual(closed, [written == content.size])
+
+            self.patch(self.consumer, "write", write)
+            done = self.upload(Stream(b"", content)).startProducing(self.consumer)
+            self.assertIsNone(self.successResultOf(done))
+            self.assertEqual(written, len(octets))
+
+    def test_an_empty_stream(self) -> None:
+        done = self.upload(Stream(b"", MemoryContent(b""))).startProducing(self.consumer)
+        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual(self.consumer.chunks, [])
+
     def test_it_waits_while_it_is_paused(self) -> None:
         for content in self.contents():
             self.consumer = Consumer(pause_after=2)
