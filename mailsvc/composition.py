@@ -7,7 +7,7 @@ the configuration.  It reads files (secrets, certificates, users) and so may blo
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -20,7 +20,9 @@ from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
 from mailsvc.configcheck import unaskable
+from mailsvc.deliverers.webhook.deliverer import Webhook
 from mailsvc.deliverers.webhook.egress import Guard
+from mailsvc.deliverers.webhook.signing import Key
 from mailsvc.destinations import make_deliverer, make_destination
 from mailsvc.dispatch import Destination
 from mailsvc.errors import ConfigError
@@ -247,7 +249,7 @@ def compose(settings: Settings, machine: Machine) -> Composition:
     return Composition(
         settings=settings,
         router=router,
-        checks=_recipient_checks(settings, machine),
+        checks=_recipient_checks(settings, machine, destinations),
         authentication=Authentication(
             settings.hostname,
             checkers,
@@ -267,7 +269,9 @@ def compose(settings: Settings, machine: Machine) -> Composition:
     )
 
 
-def _recipient_checks(settings: Settings, machine: Machine) -> dict[str, RecipientCheck]:
+def _recipient_checks(
+    settings: Settings, machine: Machine, destinations: Mapping[str, Destination]
+) -> dict[str, RecipientCheck]:
     found: dict[str, list[RouteKeys]] = {}
     for route in settings.routes:
         if route.check_url:
@@ -280,11 +284,19 @@ def _recipient_checks(settings: Settings, machine: Machine) -> dict[str, Recipie
                 any(route.allow_private for route in routes),
                 tuple(network for route in routes for network in route.allow_networks),
             ),
+            next((route.ca_file for route in routes if route.ca_file), ""),
+            _keys(dict.fromkeys(name for route in routes for name in route.deliver), destinations),
             machine.reactor,
             machine.deliveries.run,
         )
         for url, routes in found.items()
     }
+
+
+def _keys(names: Iterable[str], destinations: Mapping[str, Destination]) -> tuple[Key, ...]:
+    """Return the keys that the webhooks among some destinations sign with."""
+    deliverers = [destinations[name].deliverer for name in names]
+    return tuple(key for each in deliverers if isinstance(each, Webhook) for key in each.keys)
 
 
 def admission_limits(limits: Limits) -> AdmissionLimits:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from mailsvc import certificates, passwords
 from mailsvc.checkers import make_checker
 from mailsvc.deliverers.stable import obstacle
-from mailsvc.deliverers.webhook.target import target
+from mailsvc.deliverers.webhook.target import target, tls_creator
 from mailsvc.destinations import make_deliverer
 from mailsvc.errors import ConfigError
 from mailsvc.events import Emit, Event
@@ -75,13 +75,28 @@ _Fault = tuple[str, str, str]
 
 
 def unaskable(settings: Settings) -> Iterator[_Fault]:
-    """Yield each ``check_url`` that no request can be sent to."""
+    """Yield each ``check_url`` that no request can be sent to.  Blocking: it reads ``ca_file``."""
+    trusted: dict[str, str] = {}
     for index, route in enumerate(settings.routes):
-        if route.check_url:
-            try:
-                target(route.check_url)
-            except ConfigError as error:
-                yield f"route.{index}", "check_url", str(error).removeprefix("url: ")
+        section = f"route.{index}"
+        if not route.check_url:
+            if route.ca_file:
+                yield section, "ca_file", "is for check_url, which this route does not have"
+            continue
+        try:
+            where = target(route.check_url)
+        except ConfigError as error:
+            yield section, "check_url", str(error).removeprefix("url: ")
+            continue
+        if not route.ca_file:
+            continue
+        if trusted.setdefault(route.check_url, route.ca_file) != route.ca_file:
+            yield section, "ca_file", "another route names another one for the same check_url"
+            continue
+        try:
+            tls_creator(where.host, route.ca_file)
+        except ConfigError as error:
+            yield section, "ca_file", str(error).removeprefix("ca_file: ")
 
 
 def _spool(settings: Settings) -> Iterator[_Fault]:

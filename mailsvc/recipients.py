@@ -1,7 +1,8 @@
 """Asks an application at RCPT time whether a recipient exists: a route's ``check_url``.
 
 The answer means what a webhook's means (:func:`mailsvc.deliverers.webhook.answers.standard`): the
-recipient is taken, or is refused for good, or cannot be judged now.
+recipient is taken, or is refused for good, or cannot be judged now.  A question is signed as a
+webhook is, with the keys of the destinations that the route delivers to.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from dataclasses import dataclass
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.deliverers.webhook.answers import Answer, standard
 from mailsvc.deliverers.webhook.client import Client
 from mailsvc.deliverers.webhook.egress import Guard, GuardedEndpoints
 from mailsvc.deliverers.webhook.payload import Reactor
+from mailsvc.deliverers.webhook.signing import Key, signature_headers
 from mailsvc.deliverers.webhook.target import target, tls_creator
 from mailsvc.deliverers.webhook.transport import Transport
 from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body, InThread
@@ -25,6 +30,7 @@ from mailsvc.errors import PermanentFailure, Refused
 from mailsvc.interfaces import IClosing, IRouter, ISender
 from mailsvc.message import Address, Reply, Route
 from mailsvc.routing import is_postmaster
+from mailsvc.spool.ids import new_message_id
 
 #: Seconds for which it is remembered that a recipient exists, and that it does not: a mailbox that
 #: is made now gets its mail soon.
@@ -33,6 +39,9 @@ KNOWN, UNKNOWN = 300.0, 60.0
 REMEMBERED = 10_000
 #: Requests to one URL at the same time, and recipients that wait for one; more are not checked.
 AT_ONCE, WAITING = 20, 200
+#: Seconds from a question to its answer, the wait for its turn included: a client at RCPT does not
+#: wait for ever (RFC 5321 section 4.5.3.2.3 asks it to wait five minutes).
+LIMIT = 30.0
 
 NOT_CHECKED = Reply(451, "Cannot check this recipient now, try again later", "4.3.0")
 _UNWORDED = "There is no such mailbox here"
@@ -64,37 +73,48 @@ class RecipientCheck:
     One recipient is asked for once at a time, whoever waits for it.
 
     :param post: asks the application.
-    :param now: seconds of the reactor's clock.
+    :param clock: its seconds are those of the epoch.
     :param in_thread: runs a blocking function in a thread.
+    :param keys: sign each question; without any it is not signed.
     :param client: what ``post`` stands on; closed by :meth:`close`.
     """
 
     def __init__(
         self,
         post: Post,
-        now: Callable[[], float],
+        clock: IReactorTime,
         in_thread: InThread,
+        keys: Sequence[Key] = (),
         client: Client | None = None,
     ) -> None:
         self._post = post
-        self._now = now
+        self._clock = clock
         self._in_thread = in_thread
+        self._keys = keys
         self._client = client
         self._turns = DeferredSemaphore(AT_ONCE)
         self._known: OrderedDict[tuple[str, str], Finding] = OrderedDict()
         self._asked: dict[tuple[str, str], list[Deferred[Finding]]] = {}
 
     @classmethod
-    def of(cls, url: str, guard: Guard, reactor: Reactor, in_thread: InThread) -> RecipientCheck:
-        """Return the check that asks ``url``.
+    def of(
+        cls,
+        url: str,
+        guard: Guard,
+        ca_file: str,
+        keys: Sequence[Key],
+        reactor: Reactor,
+        in_thread: InThread,
+    ) -> RecipientCheck:
+        """Return the check that asks ``url``.  Blocking: it reads ``ca_file``.
 
         :raises mailsvc.errors.ConfigError: it is no URL that can be asked.
         """
         where = target(url)
-        tls = tls_creator(where.host, "") if where.secure else None
+        tls = tls_creator(where.host, ca_file) if where.secure else None
         endpoints = GuardedEndpoints(reactor, guard, tls, CONNECT_SECONDS)
         client = Client(reactor, endpoints, where.url)
-        return cls(Transport(reactor, client).post, reactor.seconds, in_thread, client)
+        return cls(Transport(reactor, client).post, reactor, in_thread, keys, client)
 
     async def check(self, address: Address, route: Route) -> None:
         """Return if the recipient exists.
@@ -103,7 +123,7 @@ class RecipientCheck:
         """
         key = (address.local.casefold(), address.domain.casefold())
         finding = self._known.get(key)
-        if finding is None or finding.until <= self._now():
+        if finding is None or finding.until <= self._clock.seconds():
             finding = await self._find(key, address, route)
         if finding.refusal is not None:
             raise Refused(finding.refusal, finding.cause)
@@ -114,37 +134,59 @@ class RecipientCheck:
             await self._client.close()
 
     async def _find(self, key: tuple[str, str], address: Address, route: Route) -> Finding:
+        told: Deferred[Finding] = Deferred()
         waiting = self._asked.get(key)
         if waiting is not None:
-            told: Deferred[Finding] = Deferred()
             waiting.append(told)
-            return await told
-        if len(self._asked) >= WAITING:
+        elif len(self._asked) >= WAITING:
             return Finding(NOT_CHECKED, f"check_url: {WAITING} recipients wait already", 0.0)
-        self._asked[key] = waiting = []
-        finding = await self._turns.run(Deferred.fromCoroutine, self._ask(address, route))
-        del self._asked[key]
+        else:
+            self._asked[key] = [told]
+            # Whoever asked may go: the others who wait, and the memory, want the answer still.
+            finding = self._turns.run(Deferred.fromCoroutine, self._ask(address, route))
+            finding.addTimeout(LIMIT, self._clock)
+            finding.addErrback(_unknown).addCallback(self._found, key)
+        return await told
+
+    def _found(self, finding: Finding, key: tuple[str, str]) -> None:
+        """Remember what was found, and tell those who wait."""
         self._known.pop(key, None)
-        if finding.until > self._now():
+        if finding.until > self._clock.seconds():
             self._known[key] = finding
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        for each in waiting:
+        for each in self._asked.pop(key):
             each.callback(finding)
-        return finding
 
     async def _ask(self, address: Address, route: Route) -> Finding:
-        """Ask the application; whatever goes wrong is a finding, too."""
-        question = {"recipient": str(address), "route": route.name, "tag": route.tag}
-        body = Body(msgspec.json.encode(question), self._in_thread)
+        """Ask the application.
+
+        :raises Exception: whatever went wrong: nobody can tell.
+        """
+        question = {
+            "type": "recipient.check",
+            "recipient": str(address),
+            "route": route.name,
+            "tag": route.tag,
+        }
+        body = msgspec.json.encode(question)
+        now = self._clock.seconds()
+        signature = signature_headers(self._keys, new_message_id(now), int(now), body)
+        answer = await self._post((*_HEADERS, *signature), Body(body, self._in_thread))
+        now = self._clock.seconds()
         try:
-            standard(await self._post(_HEADERS, body), self._now())
+            standard(answer, now)
         except PermanentFailure as failure:
             refusal = Reply(550, failure.reply or _UNWORDED, "5.1.1")
-            return Finding(refusal, "", self._now() + UNKNOWN)
-        except Exception as error:
-            return Finding(NOT_CHECKED, f"check_url: {error}", 0.0)
-        return Finding(None, "", self._now() + KNOWN)
+            return Finding(refusal, "", now + UNKNOWN)
+        return Finding(None, "", now + KNOWN)
+
+
+def _unknown(failure: Failure) -> Finding:
+    """Return what a question without an answer comes to."""
+    late = failure.check(TookTooLong)
+    cause = f"no answer within {LIMIT:.0f} s" if late else str(failure.value)
+    return Finding(NOT_CHECKED, f"check_url: {cause}", 0.0)
 
 
 @implementer(IRouter)

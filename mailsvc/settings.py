@@ -249,6 +249,7 @@ class RouteKeys(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar check_url: asked at RCPT time whether the recipient exists.
     :ivar allow_private: whether ``check_url`` may lead to private addresses.
     :ivar allow_networks: the networks that ``check_url`` may lead to beside public addresses.
+    :ivar ca_file: the certificate authorities to trust for ``check_url`` instead of the system's.
     :ivar domains: the domains that a regular expression speaks for.
     """
 
@@ -260,6 +261,7 @@ class RouteKeys(Struct, frozen=True, forbid_unknown_fields=True):
     check_url: str = ""
     allow_private: bool = False
     allow_networks: Networks = Networks()
+    ca_file: str = ""
     domains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from mailsvc.spelling import did_you_mean, nearest
 from mailsvc.spool.records import decode_envelope, encode_envelope
 from mailsvc.testing import MemoryContent
 from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
+from tests.issuer import Issuer
 
 
 class TeapotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -895,6 +896,24 @@ class CheckTests(SynchronousTestCase):
         )
         [problem] = self.problems(settings)
         self.assertIn("[[route]] check_url: a fragment", problem)
+
+    def test_authorities_of_recipient_checks(self) -> None:
+        """Each route's ``ca_file`` is looked at, and one URL has one."""
+        asks = 'deliver = "box"\ncheck_url = "https://x.test/"'
+        missing = self.path("none.pem")
+        for keys, says in (
+            (f'{asks}\nca_file = "{missing}"', f"ca_file: {missing} cannot be read"),
+            (f'deliver = "box"\nca_file = "{missing}"', "ca_file: is for check_url, which"),
+        ):
+            [problem] = self.problems(self.settings(**{'deliver = "box"': keys}))
+            self.assertIn(f"[[route]] {says}", problem)
+        trust = [self.path(f"{name}.pem") for name in ("one", "two")]
+        for path in trust:
+            Path(path).write_bytes(Issuer().pem)
+        one, two = (f'{asks}\nca_file = "{path}"\n' for path in trust)
+        for first, second, count in ((one, one, 0), (one, f"{asks}\n", 0), (one, two, 1)):
+            keys = f'{first}[[route]]\nto = "other.test"\n{second}'
+            self.assertEqual(len(self.problems(self.settings(**{'deliver = "box"': keys}))), count)
 
     def test_certificates(self) -> None:
         settings = self.settings(

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import cast
 
-from twisted.internet.defer import Deferred, fail, succeed
+from standardwebhooks import Webhook as Verifier
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mailsvc import recipients
 from mailsvc.deliverers.webhook.answers import Answer
+from mailsvc.deliverers.webhook.signing import Key, keys
 from mailsvc.deliverers.webhook.upload import Body
 from mailsvc.errors import Refused, TransientFailure
 from mailsvc.events import CommandRefused
 from mailsvc.interfaces import IClosing, IRouter
 from mailsvc.message import Address, Route
-from mailsvc.recipients import AT_ONCE, WAITING, CheckedRouter, RecipientCheck
+from mailsvc.recipients import AT_ONCE, LIMIT, WAITING, CheckedRouter, RecipientCheck
 from mailsvc.routing import Router, Rule
+from mailsvc.secretfile import Secret
 from mailsvc.smtp.policy import Policy
 from tests.reception import Reception
 
 URL = "https://app.example.com/recipients"
 ROUTE = Route("*@example.com", ("app",), check_url=URL)
 BOB = Address("bob", "example.com")
+OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()
+NEW = "whsec_" + base64.b64encode(b"n" * 32).decode()
 
 
 class Application:
@@ -35,15 +42,17 @@ class Application:
     :ivar answer: for each question; None: it is answered later, by ``later``.
     """
 
-    def __init__(self, answer: Answer | Exception | None) -> None:
+    def __init__(self, answer: Answer | Exception | None, keys: Sequence[Key] = ()) -> None:
         self.answer = answer
         self.questions: list[object] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
         self.later: list[Deferred[Answer]] = []
         self.clock = Clock()
-        self.check = RecipientCheck(self.post, self.clock.seconds, self.in_thread)
+        self.check = RecipientCheck(self.post, self.clock, self.in_thread, keys)
 
     def post(self, headers: Sequence[tuple[str, str]], body: Body) -> Deferred[Answer]:
         assert dict(headers)["Content-Type"] == "application/json"
+        self.requests.append((dict(headers), cast(bytes, body.content)))
         self.questions.append(json.loads(cast(bytes, body.content)))
         if self.answer is None:
             self.later.append(Deferred())
@@ -93,8 +102,62 @@ class RecipientCheckTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(application.check.check(bob, tagged)))
         self.assertEqual(
             application.questions,
-            [{"recipient": "Bob+x@Example.com", "route": "bob+*@example.com", "tag": "x"}],
+            [
+                {
+                    "type": "recipient.check",
+                    "recipient": "Bob+x@Example.com",
+                    "route": "bob+*@example.com",
+                    "tag": "x",
+                }
+            ],
         )
+
+    def test_signed(self) -> None:
+        """Requirement 52: as webhooks are, with each key in force, and an id for each question."""
+        application = Application(Answer(500), keys([Secret(NEW), Secret(OLD)]))
+        application.clock.advance(1_700_000_000)
+        for _ in range(2):
+            self.reply(application)
+        ids = set()
+        for headers, body in application.requests:
+            id, when = headers["webhook-id"], datetime.fromtimestamp(1_700_000_000, UTC)
+            expected = [Verifier(each).sign(id, when, body.decode()) for each in (NEW, OLD)]
+            self.assertEqual(headers["webhook-signature"], " ".join(expected))
+            self.assertEqual(headers["webhook-timestamp"], "1700000000")
+            ids.add(id)
+        self.assertEqual(len(ids), 2)
+
+    def test_no_answer_in_time(self) -> None:
+        """The time counts from the question, whether it was asked at once or waits for its turn."""
+        self.patch(recipients, "AT_ONCE", 1)
+        application = Application(None)
+        asked = [application.ask(Address(each, "example.com")) for each in ("a", "b", "a")]
+        self.assertEqual(len(application.questions), 1)
+        application.clock.advance(LIMIT - 1)
+        late = application.ask(Address("a", "example.com"))
+        self.assertEqual([each.called for each in (*asked, late)], [False] * 4)
+        application.clock.advance(1)
+        for each in (*asked, late):
+            failure = self.failureResultOf(each, Refused)
+            self.assertEqual(failure.value.reply, recipients.NOT_CHECKED)
+            self.assertEqual(str(failure.value), "check_url: no answer within 30 s")
+        # The request was ended, and the next question finds its turn free.
+        self.assertTrue(application.later[0].called)
+        again = application.ask(Address("a", "example.com"))
+        application.later[-1].callback(Answer(204))
+        self.successResultOf(again)
+        self.assertEqual(application.clock.getDelayedCalls(), [])
+
+    def test_whoever_asked_first_may_go(self) -> None:
+        """The others who wait are told, and the answer is remembered."""
+        application = Application(None)
+        first, second = application.ask(), application.ask()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        application.later[0].callback(Answer(204))
+        self.successResultOf(second)
+        self.successResultOf(application.ask())
+        self.assertEqual(len(application.questions), 1)
 
     def test_why_it_is_not_known(self) -> None:
         """The cause is for the log, and not for the sender."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from tests.system.harness import DEADLINE, Timeout
 
@@ -22,12 +24,16 @@ class Request:
 class Receiver:
     """Takes POSTs on a loopback port of the system's choice and keeps them.
 
+    :param identity: a PEM file with key and certificate, for HTTPS.
     :ivar answer: given a request, says the status; it may be replaced at any time.
     :ivar words: the body of each answer, plain text.
     """
 
     def __init__(
-        self, answer: Callable[[Request], int] = lambda request: 204, words: str = ""
+        self,
+        answer: Callable[[Request], int] = lambda request: 204,
+        words: str = "",
+        identity: Path | None = None,
     ) -> None:
         self.answer = answer
         self.words = words
@@ -79,13 +85,22 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Inbound)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if identity is not None:
+            self._scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(identity)
+            # The handshake is made by the connection's own thread, at its first read.
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
     @property
     def url(self) -> str:
         """Return where to post to."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/inbound"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/inbound"
 
     def _keep(self, request: Request) -> None:
         with self._news:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import smtplib
 
+from standardwebhooks import Webhook
+
 from tests.system import configurations, mails
+from tests.system.authority import authority
 from tests.system.harness import DEADLINE, SystemTestCase
 from tests.system.receiver import Receiver, Request
 
@@ -43,6 +47,34 @@ class RecipientTests(SystemTestCase):
         ((code, words),) = self.replies(server.port, "bob@example.com")
         self.assertEqual((code, words[:6]), (451, b"4.3.0 "))
         server.wait_for(r"refused RCPT bob@example.com .*\(check_url: the answer was 500\)")
+
+    def test_signed_and_private_authority(self) -> None:
+        """Requirements 50 and 52: verified by ``ca_file``, signed with the destination's keys."""
+        made = authority(self.directory / "tls")
+        questions = Receiver(identity=made.identity)
+        webhooks = Receiver()
+        self.addCleanup(questions.close)
+        self.addCleanup(webhooks.close)
+        secrets = ["whsec_" + base64.b64encode(each * 32).decode() for each in (b"n", b"o")]
+        self.write("secret", "\n".join(secrets) + "\n").chmod(0o600)
+        text = configurations.webhook(
+            self.directory, webhooks.url, f'secret_file = "{self.directory}/secret"'
+        )
+        text += f'check_url = "{questions.url}"\nallow_networks = ["127.0.0.0/8"]\n'
+        server = self.configured(text + f'ca_file = "{made.trust}"\n')
+        self.replies(server.port, "bob@example.com")
+        (question,) = questions.requests
+        (mail,) = webhooks.wait(1)
+        for request in (question, mail):
+            for secret in secrets:
+                Webhook(secret).verify(request.body, request.headers)
+        self.assertNotEqual(question.headers["webhook-id"], mail.headers["webhook-id"])
+        # Without it nobody vouches for the application.
+        self.write("mailsvc.toml", text)
+        self.mailsvc("reload", "--config", str(self.directory / "mailsvc.toml"))
+        ((code, _),) = self.replies(server.port, "bob@example.com")
+        self.assertEqual(code, 451)
+        server.wait_for(r"check_url: TLS failed: certificate verify failed")
 
     def test_private_addresses(self) -> None:
         """Requirement 48: the guard stands before this URL, too."""

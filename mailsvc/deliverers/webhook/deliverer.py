@@ -145,6 +145,11 @@ class Webhook:
         transport = Transport(context.reactor, client)
         return cls(context, requests, transport, ANSWERS[options.answers], client)
 
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Return the keys that sign its requests; there may be none."""
+        return self._requests.keys
+
     async def deliver(self, delivery: Delivery, content: IContent) -> None:
         """Post one delivery; see :class:`~mailsvc.interfaces.IDeliverer`."""
         prepare = partial(self._requests.prepare, delivery, content)
