@@ -66,6 +66,18 @@ class Pace:
             return 0, now + (1 - self._tokens) / self._rate
         return min(free, int(self._tokens)), None
 
+    def allows(self, now: float, running: int) -> bool:
+        """Say whether an attempt may begin for somebody who waits, whatever the window is."""
+        until = self.breaker.until
+        if until is not None:
+            return now >= until and running == 0
+        if now < self.held_until:
+            return False
+        if self._rate is not None:
+            self._fill(now, self._rate)
+            return self._tokens >= 1
+        return True
+
     def began(self, count: int, now: float) -> None:
         """Note that ``count`` attempts begin."""
         if self._rate is not None:

@@ -137,10 +137,16 @@ class DestinationQueue:
         """Attempt a delivery that was claimed elsewhere, now: somebody waits for its verdict.
 
         Who waits is not made to wait for the queue: such attempts are made beside the others, up
-        to the same number.
+        to the same number.  Nobody asks for one while the spool has a pause.
         """
         destination = self._destination
-        if destination is not None and len(self._attempts) < 2 * destination.concurrency:
+        running = len(self._attempts)
+        self._outcomes.paused = False
+        if (
+            destination is not None
+            and running < 2 * destination.concurrency
+            and self._pace.allows(self._means.clock.seconds(), running)
+        ):
             self._begin([claim])
         else:
             self._give_back(claim)

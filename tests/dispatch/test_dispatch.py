@@ -936,6 +936,56 @@ class AttemptTests(DispatchTestCase):
         self.assertFalse(verdict.outcome.spent)
         self.assertEqual(len(receiver.seen), 1)
 
+    def test_half_open_it_is_probed_by_one(self) -> None:
+        """Requirement 53: whoever waits, and however many."""
+        receiver = Receiver(TransientFailure("refused"))
+        policy = BreakerPolicy(failures=1, first=30)
+        self.spool.add("app")
+        self.serve(Destination("app", receiver, breaker=policy, schedule=(3600.0,)))
+        self.clock.advance(31)
+        receiver.answer = "wait"
+        for _ in range(3):
+            self.spool.add("app")
+        attempted = self.dispatcher.attempt(self.claims())
+        self.assertEqual(len(receiver.open), 1)
+        receiver.finish()
+        outcomes = [each.outcome for each in self.successResultOf(attempted)]
+        self.assertEqual(outcomes[0], Done())
+        self.assertEqual(len(receiver.seen), 2)
+        self.assertEqual([each.spent for each in outcomes if isinstance(each, Retry)], [False] * 2)
+
+    def test_the_rate_holds_for_who_waits_too(self) -> None:
+        receiver = Receiver()
+        self.serve(Destination("app", receiver, rate=2.0))
+        for begun in (2, 4):
+            for _ in range(3):
+                self.spool.add("app")
+            outcomes = [
+                each.outcome
+                for each in self.successResultOf(self.dispatcher.attempt(self.claims()))
+            ]
+            self.assertEqual(outcomes[:2], [Done()] * 2)
+            self.assertIsInstance(outcomes[2], Retry)
+            self.assertEqual(len(receiver.seen), begun)
+            self.clock.advance(1)
+
+    def test_a_pause_ended_by_another_process(self) -> None:
+        """Who waits has looked whether there is a pause; that there was one here is over."""
+        receiver = Receiver(DestinationPaused("410 Gone"))
+        self.serve(Destination("app", receiver))
+        self.spool.add("app")
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims()))
+        self.assertIsInstance(verdict.outcome, Retry)
+        self.spool.paused.clear()
+        receiver.answer = None
+        self.spool.add("app")
+        (verdict,) = self.successResultOf(self.dispatcher.attempt(self.claims()))
+        self.assertEqual(verdict.outcome, Done())
+        receiver.answer = DestinationPaused("410 Gone")
+        self.spool.add("app")
+        self.successResultOf(self.dispatcher.attempt(self.claims()))
+        self.assertEqual(self.names().count("Paused"), 2)
+
     def test_a_destination_that_went_with_a_reload(self) -> None:
         self.serve()
         self.spool.add("app")
