@@ -7,7 +7,7 @@ destination asked again under the same id.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 from mailsvc.dispatch.destination import Verdict
 from mailsvc.errors import SpoolError
 from mailsvc.interfaces import Claim
-from mailsvc.message import Address, Dead, Done, Envelope, Outcome, Reply
+from mailsvc.message import Address, Dead, Done, Envelope, Outcome, Recipient, Reply
+from mailsvc.spool.ids import delivery_id
 from mailsvc.spool.view import Answer, AnswerKey
 
 #: Seconds that a client waits for an answer before it gets a 451.
@@ -54,6 +55,9 @@ class AnsweringSpool(Protocol):
     def paused(self) -> Mapping[str, str]:
         """Return why destinations are paused, by name."""
 
+    def name_deliveries(self, ids: Mapping[str, AnswerKey], until: float) -> Awaitable[None]:
+        """Keep, durably, the ids of deliveries, or those of the mails that they repeat."""
+
     def answer_for(self, key: AnswerKey) -> Awaitable[Answer | None]:
         """Return what was answered to the same mail before, or None."""
 
@@ -83,6 +87,17 @@ class Synchronous:
         self._clock = clock
         self._lease = lease
         self._asked: dict[AnswerKey, list[Deferred[Ruling]]] = {}
+
+    async def prepare(self, envelope: Envelope, sha256: bytes) -> None:
+        """Keep, durably, under which ids the destinations are going to be asked.
+
+        This precedes the commit of the message, so that whenever the service is killed the message
+        and a repeat of it reach their destination under one id.
+
+        :raises mailsvc.errors.SpoolError: they are not kept; the message is not to be committed.
+        """
+        ids = {name: _key(envelope, each, sha256) for name, each in _deliveries(envelope)}
+        await self._spool.name_deliveries(ids, self._clock.seconds() + KEPT)
 
     async def rule(self, envelope: Envelope, sha256: bytes) -> dict[Address, Ruling]:
         """Return what the client is told for each recipient of a synchronous route.
@@ -117,8 +132,7 @@ class Synchronous:
     async def _settle(self, claim: Claim, sha256: bytes) -> Ruling:
         """Ask once, however often the same mail comes at the same time."""
         delivery = claim.delivery
-        sender = delivery.envelope.reverse_path
-        key = AnswerKey(str(sender or ""), str(delivery.recipient.address), sha256)
+        key = _key(delivery.envelope, delivery.recipient, sha256)
         waiting = self._asked.get(key)
         try:
             if waiting is not None:
@@ -147,16 +161,14 @@ class Synchronous:
             await spool.record(claim, Done())
             return _later(f"the destination is paused: {paused}")
         name = claim.delivery.id
-        until = self._clock.seconds() + KEPT
-        if known is None:
-            await spool.remember_answer(key, "", 0, until, name)
-        else:
+        if known is not None and known.delivery_id != name:
             name = known.delivery_id
             claim = replace(claim, delivery=replace(claim.delivery, id=name))
         (verdict,) = await self._attempt([claim])
         ruling = _ruling(verdict, claim.delivery.envelope.id)
         reply = ruling.reply
         if reply.code // 100 != 4:
+            until = self._clock.seconds() + KEPT
             try:
                 await spool.remember_answer(key, reply.text, reply.code, until, name)
             except SpoolError:
@@ -164,6 +176,20 @@ class Synchronous:
                 # the same id.
                 pass
         return ruling
+
+
+def _key(envelope: Envelope, recipient: Recipient, sha256: bytes) -> AnswerKey:
+    return AnswerKey(str(envelope.reverse_path or ""), str(recipient.address), sha256)
+
+
+def _deliveries(envelope: Envelope) -> Iterator[tuple[str, Recipient]]:
+    """Yield id and recipient of each delivery of a synchronous route that there is going to be."""
+    number = 0
+    for recipient in envelope.recipients:
+        for _ in recipient.route.destinations:
+            number += 1
+            if recipient.route.sync:
+                yield delivery_id(envelope.id, number), recipient
 
 
 def _ruling(verdict: Verdict, message_id: str) -> Ruling:

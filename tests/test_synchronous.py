@@ -86,10 +86,32 @@ class ReplyTests(RouteTestCase):
         self.assertEqual(self.reception.asked, [])
 
     def test_a_spool_that_fails_later(self) -> None:
-        self.reception.codes("MAIL FROM:<a@example.org>", *to("now"), "DATA")
+        self.reception.spool.at_once = False
+        self.send("now")
         self.reception.spool.broken = SpoolError("cannot read")
+        self.reception.message.finish()
+        (line,) = self.reception.read()
+        self.assertTrue(line.startswith("451 4.3.0 "), line)
+        self.assertEqual(self.reception.asked, [])
+
+    def test_the_id_is_kept_before_the_mail(self) -> None:
+        """Requirement 38: a kill between the two leaves one id for the mail and its repeat."""
+        self.reception.spool.at_once = False
+        self.send("now")
+        self.assertEqual(self.reception.message.fate, "committing")
+        ((key, kept),) = self.reception.spool.answers.items()
+        self.assertEqual((key.reverse_path, key.recipient), ("a@example.org", "now@example.com"))
+        self.assertEqual((kept.code, kept.until), (0, NOW + KEPT))
+        self.reception.message.finish()
+        self.assertEqual(self.reception.asked, [kept.delivery_id])
+
+    def test_an_id_that_cannot_be_kept(self) -> None:
+        """Then the mail is not, either."""
+        self.reception.codes("MAIL FROM:<a@example.org>", *to("now"), "DATA")
+        self.reception.spool.broken = SpoolError("no room")
         (line,) = self.reception.say(*CONTENT)
         self.assertTrue(line.startswith("451 4.3.0 "), line)
+        self.assertEqual(self.reception.message.fate, "aborted")
         self.assertEqual(self.reception.asked, [])
 
     def test_one_recipient(self) -> None:

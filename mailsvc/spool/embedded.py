@@ -34,7 +34,7 @@ from mailsvc.spool.reception import Incoming, Reception
 from mailsvc.spool.records import Accepting, Claimed, Held, Planned
 from mailsvc.spool.rounds import Rounds
 from mailsvc.spool.rows import Transaction
-from mailsvc.spool.schema import NUMBER_BITS, NUMBER_MASK, Layout
+from mailsvc.spool.schema import NUMBER_BITS, Layout
 from mailsvc.spool.segments import Segments
 from mailsvc.spool.upkeep import Upkeep
 from mailsvc.spool.usage import Usage
@@ -298,7 +298,7 @@ class EmbeddedSpool(Oversight):
     def _claimed(self, item: Claimed, lease: float) -> Claim:
         recipient: Recipient = item.envelope.recipients[item.recipient]
         delivery = Delivery(
-            delivery_id(item.stored.message_id, item.key & NUMBER_MASK),
+            item.id,
             item.envelope,
             recipient,
             item.destination,

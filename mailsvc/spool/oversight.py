@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -198,6 +198,18 @@ class Oversight:
         return await self._workshop.change(
             lambda transaction: operators.retain(transaction, message_id, until)
         )
+
+    async def name_deliveries(self, ids: Mapping[str, AnswerKey], until: float) -> None:
+        """Keep, durably, the ids of deliveries whose message is about to be committed.
+
+        So a crash before the destination answers leaves one id for the mail and its repeats.
+        """
+
+        def name(transaction: Transaction) -> None:
+            for id_, key in ids.items():
+                operators.name_delivery(transaction, key, id_, until)
+
+        await self._workshop.change(name)
 
     async def remember_answer(
         self, key: AnswerKey, reply_text: str, code: int, until: float, delivery_id: str = ""

@@ -70,8 +70,12 @@ class Accepting:
 
 
 class Claimed(NamedTuple):
-    """A delivery that was claimed from the rows."""
+    """A delivery that was claimed from the rows.
 
+    :ivar id: the name that it goes by.
+    """
+
+    id: str
     key: int
     token: int
     recipient: int

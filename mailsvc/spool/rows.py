@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mailsvc.message import Dead, Done, Envelope, Outcome
+from mailsvc.spool.ids import delivery_id
 from mailsvc.spool.messages import Messages, batch
 from mailsvc.spool.records import (
     STORED_COLUMNS,
@@ -81,7 +82,19 @@ class Transaction(Messages):
             return None
         token = self.memory.token()
         stored = stored_of(row[:-1])
-        return Claimed(key, token, recipient, destination, attempts, octets, stored, envelope)
+        id = delivery_id(stored.message_id, key & NUMBER_MASK)
+        if envelope.recipients[recipient].route.sync:
+            id = self._first_id(id)
+        return Claimed(id, key, token, recipient, destination, attempts, octets, stored, envelope)
+
+    def _first_id(self, id: str) -> str:
+        """Return the id of the delivery that this one repeats, if it does, else its own."""
+        row = self._execute(
+            "SELECT delivery_id FROM answers"
+            " WHERE reverse_path = '' AND recipient = ? AND sha256 = x''",
+            (id,),
+        ).fetchone()
+        return row[0] if row else id
 
     def _hold(self, claimed: Sequence[Claimed]) -> None:
         """Say that this process has these deliveries."""

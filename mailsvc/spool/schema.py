@@ -80,6 +80,8 @@ CREATE TABLE processes (
 );
 CREATE TABLE files (octets INTEGER NOT NULL);  -- of all messages with files of their own
 INSERT INTO files VALUES (0);
+-- What synchronous routes answered, by mail.  A row with an empty sha256 says that the delivery
+-- whose id is in recipient, of the message whose id is in text, goes by another one's id.
 CREATE TABLE answers (
     reverse_path TEXT NOT NULL,
     recipient TEXT NOT NULL,

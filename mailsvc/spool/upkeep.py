@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mailsvc.spool.content import Shelf
 from mailsvc.spool.extent import Damaged, Stored
 from mailsvc.spool.files import Files
-from mailsvc.spool.operators import BATCH
+from mailsvc.spool.operators import BATCH, forget_answers
 from mailsvc.spool.process import Presence, beat, disown_silent, inherit, known
 from mailsvc.spool.records import STORED_COLUMNS, Held, stored_of
 from mailsvc.spool.rows import Transaction
@@ -117,7 +117,7 @@ class Upkeep:
 
     def _expire(self, transaction: Transaction) -> None:
         execute = transaction.connection.execute
-        execute("DELETE FROM answers WHERE until <= ?", (transaction.now,))
+        forget_answers(transaction)
         retained = execute(
             "SELECT seq FROM messages WHERE retain_until <= ? ORDER BY retain_until LIMIT ?",
             (transaction.now, BATCH),

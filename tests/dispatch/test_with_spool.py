@@ -17,7 +17,8 @@ from mailsvc.interfaces import IContent, IDeliverer
 from mailsvc.message import Address, Delivery, Envelope, Recipient, Route
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.ids import new_message_id
-from mailsvc.spool.view import SpoolLimits
+from mailsvc.spool.view import AnswerKey, SpoolLimits
+from mailsvc.synchronous import Synchronous
 
 reactor: Any = installed_reactor
 
@@ -129,6 +130,29 @@ class EmbeddedSpoolTests(TestCase):
         self.dispatcher.wake(["app"])
         await receiver.done
         self.assertEqual(receiver.seen[0].attempt, 2)
+        await self.close()
+
+    async def test_ids_are_known_before_the_commit(self) -> None:
+        """Requirement 38: those of synchronous routes, among recipients of every kind."""
+        await self.open()
+        routes = {True: Route("s", ("app",), sync=True), False: Route("q", ("app", "other"))}
+        to = tuple(
+            Recipient(Address(f"u{number}", "example.com"), routes[sync])
+            for number, sync in enumerate((False, True, False, True, True))
+        )
+        now = reactor.seconds()
+        envelope = Envelope(new_message_id(now), now, None, to)
+        synchronous = Synchronous(self.spool, self.dispatcher.attempt, reactor, 120)
+        await synchronous.prepare(envelope, b"sha256")
+        incoming = self.spool.begin(envelope, False)
+        await incoming.commit()
+        claims = self.spool.claim_message(envelope.id, 120)
+        self.assertEqual(len(claims), 3)
+        for claim in claims:
+            key = AnswerKey("", str(claim.delivery.recipient.address), b"sha256")
+            answer = await self.spool.answer_for(key)
+            assert answer is not None
+            self.assertEqual(answer.delivery_id, claim.delivery.id)
         await self.close()
 
     async def test_a_synchronous_route_waits_for_its_verdict(self) -> None:

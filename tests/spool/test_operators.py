@@ -10,7 +10,7 @@ from mailsvc.message import Dead, Done, Retry
 from mailsvc.spool import operators, oversight
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.offline import OfflineSpool, SpoolInUse
-from mailsvc.spool.view import AnswerKey, State
+from mailsvc.spool.view import Answer, AnswerKey, State
 from tests.spool.house import MAIL, SpoolTestCase
 
 
@@ -167,6 +167,47 @@ class OversightTests(SpoolTestCase):
         self.assertIsNone(await spool.answer_for(key))
         await self.upkeep(spool, 30.0)
         self.assertEqual(await self.count("answers"), 0)
+
+    async def test_a_repeat_goes_by_the_first_id(self) -> None:
+        """Requirement 38: whoever delivers it, and for as long as it waits."""
+        spool = await self.opened()
+        key = AnswerKey("a@b.example", "c@d.example", b"\x00" * 32)
+        first, repeat = self.envelope(sync=True), self.envelope(sync=True)
+        for envelope in (first, repeat):
+            await spool.name_deliveries({f"{envelope.id}-1": key}, self.rounds.now() + 100)
+        answer = await spool.answer_for(key)
+        assert answer is not None
+        self.assertEqual(answer.delivery_id, f"{first.id}-1")
+        incoming = spool.begin(repeat, False)
+        incoming.write(MAIL)
+        await incoming.commit()
+        # Nobody takes it in time, as after a kill; it is delivered later than its answer is kept.
+        for _ in range(2):
+            await self.upkeep(spool, 101.0)
+            [claim] = await self.claimed(spool)
+            self.assertEqual(claim.delivery.id, f"{first.id}-1")
+            await spool.record(claim, Retry(self.rounds.now(), "busy"))
+        self.assertIsNone(await spool.answer_for(key))
+        # A new id is one that nothing went by.
+        self.assertEqual(await spool.retry([f"{repeat.id}-1"], fresh_id=True), 1)
+        [claim] = await self.claimed(spool)
+        self.assertEqual(claim.delivery.id, f"{repeat.id}-2")
+        await spool.record(claim, Done())
+        await self.upkeep(spool, 101.0)
+        self.assertEqual(await self.count("answers"), 0)
+
+    async def test_a_repeat_of_what_was_answered_keeps_the_answer(self) -> None:
+        spool = await self.opened()
+        key = AnswerKey("a@b.example", "c@d.example", b"\x00" * 32)
+        until = self.rounds.now() + 100
+        await spool.name_deliveries({"m-1": key}, until)
+        await spool.remember_answer(key, "no such user", 550, until, "m-1")
+        await spool.name_deliveries({"n-1": key}, until + 50)
+        self.assertEqual(await spool.answer_for(key), Answer(550, "no such user", "m-1", until))
+        # What is over is no repeat.
+        self.rounds.clock.advance(101)
+        await spool.name_deliveries({"o-1": key}, until + 500)
+        self.assertEqual(await spool.answer_for(key), Answer(0, "", "o-1", until + 500))
 
     async def count(self, table: str) -> int:
         connection = sqlite3.connect(os.path.join(self.directory, "queue.db"))

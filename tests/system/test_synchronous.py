@@ -71,6 +71,9 @@ class SynchronousTests(SystemTestCase):
             go.wait(DEADLINE)
             return 204
 
+        # The same mail was sent before, and got no answer that counts.
+        self.receiver.answer = lambda request: 500
+        self.assertEqual(self.send("killed")[0], 451)
         self.receiver.answer = answer
         failed = []
 
@@ -88,6 +91,8 @@ class SynchronousTests(SystemTestCase):
         self.assertEqual(len(failed), 1)
         go.set()
         self.running.start()
-        self.receiver.wait(2)
+        self.receiver.wait(3)
+        # Nor has the sender been answered, so the mail comes once more.
+        self.assertEqual(self.send("killed")[0], 250)
         ids = {each.headers["webhook-id"] for each in self.receiver.requests}
-        self.assertEqual(len(ids), 1)
+        self.assertEqual((len(self.receiver.requests), len(ids)), (4, 1))
