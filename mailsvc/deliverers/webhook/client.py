@@ -8,6 +8,7 @@ gives both the same answers and compares what they make of them.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,10 +18,14 @@ from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
+    IHandshakeListener,
     IProducer,
     IProtocol,
+    ISSLTransport,
+    ISystemHandle,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.client import URI, ResponseDone
 from twisted.web.http_headers import Headers
@@ -34,6 +39,9 @@ from mailsvc.direct import DirectWriter
 #: A body up to this many octets goes out in one write, its header included; a longer one is
 #: produced as fast as the connection takes it.
 _ONE_WRITE = 65_536
+#: Octets of a longer one that the kernel holds unsent.  What it holds looks sent to us: megabytes
+#: of it, on a slow line, would outlast the time that the answer has.
+UNSENT = 131_072
 #: Idle connections kept, and for how many seconds.
 _IDLE_CONNECTIONS = 100
 _IDLE_SECONDS = 55.0
@@ -82,7 +90,7 @@ class Response:
         raise NotImplementedError
 
 
-@implementer(IConsumer)
+@implementer(IConsumer, IHandshakeListener)
 class Connection(Protocol):
     """A connection that carries one request after another, never two at once.
 
@@ -110,6 +118,8 @@ class Connection(Protocol):
         self._owed = 0
         self._served = False
         self._closing: IDelayedCall | None = None
+        self._agreed = False
+        self._agreeing: Deferred[Connection] | None = None
         self._over = False
         self.lost: Deferred[None] = Deferred()
 
@@ -117,6 +127,28 @@ class Connection(Protocol):
         """Prepare for small requests."""
         self.transport.setTcpNoDelay(True)
         self._output = DirectWriter(self.transport)
+        self._agreed = not ISSLTransport.providedBy(self.transport)
+
+    def handshakeCompleted(self) -> None:
+        """Note that TLS is agreed on, and the certificate is good."""
+        self._agreed = True
+        agreeing, self._agreeing = self._agreeing, None
+        if agreeing is not None:
+            agreeing.callback(self)
+
+    def agreed(self) -> Connection | Deferred[Connection]:
+        """Return the connection once it can carry a request: with TLS, after the handshake.
+
+        Cancelling ends the connection.
+        """
+        if self._agreed:
+            return self
+        self._agreeing = Deferred(self._disagree)
+        return self._agreeing
+
+    def _disagree(self, _: object) -> None:
+        self._agreeing = None
+        self.transport.abortConnection()
 
     def request(
         self, head: bytes, body: IBodyProducer | None, *, bodiless: bool = False
@@ -151,6 +183,9 @@ class Connection(Protocol):
         assert self._output is not None, "a request follows connectionMade"
         self._output.by_transport()
         self._registered = True
+        handle = _socket(self.transport)
+        if handle is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
@@ -211,6 +246,9 @@ class Connection(Protocol):
                 self._fail(Failure(StaleConnection()))
             else:
                 self._fail(reason)
+        agreeing, self._agreeing = self._agreeing, None
+        if agreeing is not None:
+            agreeing.errback(reason)
         self._gone(self)
         self.lost.callback(None)
 
@@ -251,6 +289,14 @@ class Connection(Protocol):
         if self._closing is None and not self._over:
             self._closing = self._reactor.callLater(_CLOSE_SECONDS, self.transport.abortConnection)
             self.transport.loseConnection()
+
+
+def _socket(transport: Any) -> socket.socket | None:  # noqa: ANN401
+    """Return the socket below a transport, with TLS or without."""
+    if isinstance(transport, TLSMemoryBIOProtocol):
+        transport = transport.transport
+    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+    return handle if isinstance(handle, socket.socket) else None
 
 
 class _Connections(Factory):
@@ -308,6 +354,7 @@ class Client:
             return connection.request(head, bodyProducer, bodiless=bodiless)
         endpoint = self._endpoints.endpointForURI(self._where)
         connecting: Deferred[Any] = endpoint.connect(self._factory)
+        connecting.addCallback(Connection.agreed)
         return connecting.addCallback(Connection.request, head, bodyProducer, bodiless=bodiless)
 
     def _keep(self, connection: Connection) -> None:

@@ -199,6 +199,7 @@ class Upload:
         view = memoryview(content)
         for start in range(0, len(view), CHUNK):
             await self._write(bytes(view[start : start + CHUNK]), consumer)
+        await self._taken()
         self._watch.uploaded()
 
     async def _send_stream(self, stream: Stream, consumer: IConsumer) -> None:
@@ -215,12 +216,17 @@ class Upload:
             if owed > 0:
                 # Not awaited: whoever cancelled this does not wait for the disk.
                 Deferred.fromCoroutine(_close(reader, in_thread)).addErrback(lambda _: None)
+        await self._taken()
         self._watch.uploaded()
 
-    async def _write(self, chunk: bytes, consumer: IConsumer) -> None:
+    async def _taken(self) -> None:
+        """Wait until the connection has taken what was written."""
         while self._paused:
             self._resumed = Deferred()
             await self._resumed
+
+    async def _write(self, chunk: bytes, consumer: IConsumer) -> None:
+        await self._taken()
         if self._stopped:
             raise CancelledError
         consumer.write(chunk)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import ClassVar
+import socket
+from typing import Any, ClassVar
 from unittest import skipUnless
 
 from cryptography import x509
@@ -365,6 +366,30 @@ class TimeTests(ServerCase):
         connection.transport.resumeProducing()
         await connection.closed
 
+    async def test_little_waits_in_the_kernel(self) -> None:
+        """What it holds looks sent; megabytes of it would outlast the time for the answer."""
+        unsent = []
+        register = client.Connection.registerProducer
+
+        def registered(self: client.Connection, *arguments: Any) -> None:  # noqa: ANN401
+            register(self, *arguments)
+            handle = client._socket(self.transport)
+            assert handle is not None
+            unsent.append(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT))
+
+        self.patch(client.Connection, "registerProducer", registered)
+        receiver = Receiver()
+        name = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        issuer = Issuer()
+        secure = self.serve(receiver, issuer.issue("", [name]))
+        for url in (
+            f"http://127.0.0.1:{self.serve(receiver)}/",
+            f"https://127.0.0.1:{secure}/",
+        ):
+            webhook = self.webhook(url, ca_file=self.write(issuer.pem))
+            await webhook.deliver(make_delivery(), MemoryContent(LARGE))
+        self.assertEqual(unsent, [client.UNSENT] * 2)
+
     async def test_no_connection(self) -> None:
         agent = Never()
         self.patch(self.hook._transport._client, "_agent", agent)
@@ -445,6 +470,32 @@ class TlsTests(ServerCase):
         receiver = Receiver()
         url = self.url(receiver, "localhost", x509.DNSName("localhost"), end=-0.5)
         self.assertIn("certificate verify failed", await self.refused(url))
+
+    async def test_a_handshake_that_stalls(self) -> None:
+        """Requirement 51: it belongs to the connection, which has 10 seconds."""
+        clock = Clock()
+        connections = Connections()
+        url = f"https://127.0.0.1:{self.listen(connections)}/"
+        webhook = self.webhook(url, clock=clock, ca_file=self.write(self.issuer.pem))
+        attempt = started(webhook.deliver(make_delivery(), MemoryContent()))
+        connection = await connections.next()
+        # The client's hello is there.
+        await connection.until(b"\x16\x03")
+        clock.advance(9.9)
+        self.assertFalse(attempt.called)
+        clock.advance(0.2)
+        error = await self.failing(attempt, TransientFailure)
+        self.assertEqual(str(error), "no connection within 10 s")
+        await connection.closed
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_a_peer_that_leaves_the_handshake(self) -> None:
+        connections = Connections()
+        refused = started(self.refused(f"https://127.0.0.1:{self.listen(connections)}/"))
+        connection = await connections.next()
+        await connection.until(b"\x16\x03")
+        connection.transport.loseConnection()
+        self.assertNotEqual(await refused, "")
 
     async def test_a_server_without_tls(self) -> None:
         connections = Connections()

@@ -122,6 +122,23 @@ class UploadTests(SynchronousTestCase):
             self.successResultOf(done)
             self.assertEqual(b"".join(self.consumer.chunks), OCTETS)
 
+    def test_the_last_octets_are_out_once_they_are_taken(self) -> None:
+        """The time for the answer begins when the connection has taken them all."""
+        for content in self.contents():
+            self.consumer = Consumer(pause_after=1)
+            self.watch = Watch(self.clock)
+            upload = self.upload(content)
+            upload.startProducing(self.consumer)
+            while len(b"".join(self.consumer.chunks)) < len(OCTETS):
+                upload.resumeProducing()
+            self.clock.advance(29)
+            self.assertEqual(self.watch.expired, "")
+            upload.resumeProducing()
+            self.clock.advance(29)
+            self.assertEqual(self.watch.expired, "")
+            self.clock.advance(1)
+            self.assertEqual(self.watch.expired, "no answer within 30 s")
+
     def test_resuming_twice_is_one_resume(self) -> None:
         self.consumer = Consumer(pause_after=1)
         upload = self.upload(OCTETS)
