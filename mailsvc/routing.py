@@ -337,7 +337,9 @@ class Router:
         if route.sync:
             yield "the destination's answer decides the reply to the sender"
         if route.check_url:
-            yield f"{route.check_url} is asked first whether the recipient exists"
+            # What follows a question mark may be a secret.
+            where = route.check_url.partition("?")[0]
+            yield f"{where} is asked first whether the recipient exists"
         if route.auth_required:
             yield self._without_auth(address)
 

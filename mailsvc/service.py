@@ -25,7 +25,7 @@ from mailsvc.composition import Composition, Machine, compose
 from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
-from mailsvc.events import Alert, Broke, Notice, StartFailed
+from mailsvc.events import Alert, Broke, Notice, Paused, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
@@ -175,6 +175,8 @@ class MailService(MultiService):
             for warning in self.composition.certificates.warnings(self.machine.reactor.seconds()):
                 emit(Alert(warning))
         listening = [Listening(each.listener, each.port.getHost()) for each in self.bound]
+        for name, reason in self.spool.paused().items():
+            emit(Paused(name, reason))
         for line in announcement(settings, self.composition.router, listening):
             emit(Notice(line))
         if self.serving.where:

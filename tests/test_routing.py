@@ -518,7 +518,7 @@ class ExplainTests(SynchronousTestCase):
                 ("app", "archive"),
                 max_size=4096,
                 sync=True,
-                check_url="https://app.example.com/check",
+                check_url="https://app.example.com/check?token=secret",
                 place="mailsvc.toml:12",
             ),
         )

@@ -76,6 +76,9 @@ def retry(arguments: Namespace, screen: Screen) -> int:
                 else [arguments.destination]
             )
             queue.hasten(destinations)
+            due = "is due now" if count == 1 else "are due now"
+            screen.line(f"{plural(count, 'delivery', 'deliveries')} {due}")
+            _remind(screen, arguments.destination, report)
             if arguments.wait and queue.running:
                 status = max(status, follow(queue, screen, destinations, count))
             elif arguments.wait:
@@ -86,10 +89,6 @@ def retry(arguments: Namespace, screen: Screen) -> int:
         screen.complain(f"{printable(each)}: nothing waits or is dead under this id")
     if not count and not missing:
         screen.complain("nothing waits and nothing is dead")
-    if count:
-        due = "is due now" if count == 1 else "are due now"
-        screen.line(f"{plural(count, 'delivery', 'deliveries')} {due}")
-        _remind(screen, arguments.destination, report)
     return status
 
 

@@ -56,6 +56,10 @@ def show_queue(arguments: Namespace, screen: Screen) -> int:
         f"{plural(report.summary.messages, 'message', 'messages')} in the spool,"
         f" {octets(report.summary.octets)}{limit}"
     )
+    dead = [printable(each.destination) for each in wanted if each.dead]
+    if dead:
+        which = f"--destination {dead[0]}" if len(dead) == 1 else "--all"
+        screen.line(f"to send dead letters again: mailsvc retry --dead {which}")
     if entries:
         screen.line()
         entries_table(screen, entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ class Screen:
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print rows with aligned columns; numbers to the right.
 
-        On a terminal the last column is cut to what fits.
+        On a terminal, what does not fit on a row's line goes on below it, indented.
         """
         if self.as_json:
             return
@@ -105,11 +106,12 @@ class Screen:
         widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
         limit = shutil.get_terminal_size().columns if self._out.isatty() else 0
         for row in [head, *cells]:
-            text = "  ".join(
+            padded = [
                 cell.rjust(width) if is_number else cell.ljust(width)
                 for cell, width, is_number in zip(row, widths, right, strict=True)
-            ).rstrip()
-            print(text[:limit] if limit else text, file=self._out)
+            ]
+            for line in _folded(padded, limit):
+                print(line, file=self._out)
 
     def since(self, moment: float) -> str:
         """Return how long ago a moment was."""
@@ -178,6 +180,24 @@ class Screen:
             yield show
         finally:
             print(file=self._err)
+
+
+def _folded(cells: Sequence[str], limit: int) -> Iterator[str]:
+    """Yield a row's line and, if it is longer than ``limit`` (0: none is), those below it."""
+    text = "  ".join(cells).rstrip()
+    if not limit or len(text) <= limit:
+        yield text
+        return
+    fitting = len(cells)
+    while fitting > 1 and len("  ".join(cells[:fitting]).rstrip()) > limit:
+        fitting -= 1
+    first = "  ".join(cells[:fitting]).rstrip()
+    yield first[:limit]
+    rest = "  ".join(cell.strip() for cell in cells[fitting:])
+    indent = " " * 4
+    if len(first) > limit:
+        rest = f"{first[limit:]}  {rest}"
+    yield from textwrap.wrap(rest, max(limit, 20), initial_indent=indent, subsequent_indent=indent)
 
 
 def standard_screen(*, as_json: bool) -> Screen:

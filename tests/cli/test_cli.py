@@ -106,9 +106,24 @@ class LookingTests(ServedTestCase):
 
     async def test_a_terminal_is_not_overrun(self) -> None:
         await self.serve(entry(1, "dead"))
-        with mock.patch.dict(os.environ, {"COLUMNS": "60"}):
+        with mock.patch.dict(os.environ, {"COLUMNS": "70"}):
             printed = await self.run_command("queue", stdout=Terminal())
-        self.assertLessEqual(max(map(len, printed.out.splitlines())), 60)
+        lines = printed.out.splitlines()
+        self.assertLessEqual(max(map(len, lines)), 70)
+        # Nothing is lost: what does not fit is below.
+        wide = (await self.run_command("queue")).out
+        self.assertEqual(printed.out.split(), wide.split())
+        (number,) = [n for n, line in enumerate(lines) if line.startswith(f"{MESSAGE}-1 ")]
+        self.assertTrue(lines[number + 1].startswith("    "), lines)
+
+    async def test_a_narrow_terminal(self) -> None:
+        """Even then all is there, in order."""
+        await self.serve(entry(1, "dead"), entry(2))
+        wide = "".join((await self.run_command("queue")).out.split())
+        for columns in ("20", "33", "79", "80"):
+            with mock.patch.dict(os.environ, {"COLUMNS": columns}):
+                printed = await self.run_command("queue", stdout=Terminal())
+            self.assertEqual("".join(printed.out.split()), wide, columns)
 
     async def test_show(self) -> None:
         await self.serve(entry(1), entry(2, "dead"))
@@ -327,7 +342,10 @@ class WaitTests(ServedTestCase):
             server, self.done(server, 1), lambda: None, self.done(server, 2, 3, 4)
         )
         self.assertEqual(printed.status, 0)
-        self.assertIn("4 deliveries done, 0 waiting, 0 dead since", printed.out)
+        self.assertEqual(
+            printed.out.splitlines(),
+            ["4 deliveries are due now", "4 deliveries done, 0 waiting, 0 dead since"],
+        )
         bar = printed.err.split("delivering", 1)[1]
         for text in ("] 0/4", "] 1/4", "] 4/4"):
             self.assertIn(text, bar)

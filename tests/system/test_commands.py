@@ -76,6 +76,7 @@ class QueueTests(CommandTestCase):
         server = self.webhook()
         self.hand_in(server, 2)
         until(lambda: self.destination("app")["dead"] == 2, "two dead letters")
+        self.assertIn("send dead letters again: mailsvc retry --dead", self.command("queue"))
         first, second = self.queue()["entries"]
         shown = self.command("show", first["id"])
         self.assertIn("422", shown)
@@ -113,6 +114,7 @@ class QueueTests(CommandTestCase):
         self.assertIn("mailsvc resume app", self.command("queue"))
         self.status = 204
         again = self.webhook()
+        again.wait_for(r"paused destination=app until it is resumed: .*410")
         self.hand_in(again)
         state = self.destination("app")
         self.assertEqual((state["waiting"], state["delivering"]), (4, 0))
