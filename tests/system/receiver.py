@@ -27,6 +27,7 @@ class Receiver:
     :param identity: a PEM file with key and certificate, for HTTPS.
     :ivar answer: given a request, says the status; it may be replaced at any time.
     :ivar words: the body of each answer, plain text.
+    :ivar location: where each answer says to go instead; empty: nowhere.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Receiver:
     ) -> None:
         self.answer = answer
         self.words = words
+        self.location = ""
         self._requests: list[Request] = []
         self._open = 0
         self._news = threading.Condition()
@@ -64,6 +66,8 @@ class Receiver:
                 receiver._keep(request)
                 words = receiver.words.encode()
                 self.send_response(status)
+                if receiver.location:
+                    self.send_header("Location", receiver.location)
                 if words:
                     self.send_header("Content-Type", "text/plain; charset=utf-8")
                 self.send_header("Content-Length", str(len(words)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +242,26 @@ class DialTests(SynchronousTestCase):
     def test_a_name_with_both(self) -> None:
         reactor = self.connect(b"http://evil.example.com/", "127.0.0.1", "8.8.8.8", "::1")
         self.assertEqual(self.dialled(reactor), [("8.8.8.8", 80)])
+
+    def test_a_name_that_changes_its_mind(self) -> None:
+        """Requirement 48: DNS rebinding gains nothing, since nobody asks twice."""
+
+        class Rebinding(Resolver):
+            def resolveHostName(self, *arguments: Any, **keys: Any) -> IHostResolution:  # noqa: ANN401
+                self._addresses = ("127.0.0.1",) if self.asked else ("8.8.8.8",)
+                return super().resolveHostName(*arguments, **keys)
+
+        self.patch(sys.modules[__name__], "Resolver", Rebinding)
+        reactor = self.connect(b"http://evil.example.com/")
+        self.assertEqual(self.dialled(reactor), [("8.8.8.8", 80)])
+        self.assertEqual(self.resolver.asked, ["evil.example.com"])
+        # The next delivery is checked like the first.
+        again = GuardedEndpoints(reactor, Guard(), None, 10)
+        uri = URI.fromBytes(b"http://evil.example.com/")
+        connecting = again.endpointForURI(uri).connect(Factory.forProtocol(Protocol))
+        reactor.pump([0.3] * 10)
+        self.failureResultOf(connecting, EgressRefused)
+        self.assertEqual(len(self.dialled(reactor)), 1)
 
     def test_literals(self) -> None:
         for url, address in (
