@@ -21,7 +21,7 @@ from mailsvc.events import Emit, Event
 from mailsvc.interfaces import IContent, IDelivererContext
 from mailsvc.parsed import ParsedMail
 from mailsvc.settings import Settings
-from mailsvc.vetting import endpoint_parts
+from mailsvc.vetting import endpoint_parts, url_fault
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,6 +83,8 @@ def unaskable(settings: Settings) -> Iterator[_Fault]:
             if route.ca_file:
                 yield section, "ca_file", "is for check_url, which this route does not have"
             continue
+        if url_fault(route.check_url):
+            continue  # the reading of the file has said so
         try:
             where = target(route.check_url)
         except ConfigError as error:

@@ -19,6 +19,8 @@ from mailsvc.errors import ConfigError
 
 #: Octets of a new Standard Webhooks secret (the specification asks for 24 to 64).
 _SECRET_OCTETS = 32
+#: How keys of Standard Webhooks begin.
+_PREFIXES = ("whsec_", "whsk_", "whpk_")
 #: A file of secrets has no reason to be longer; ``/dev/zero`` named by mistake is.
 _FILE_LIMIT = 65_536
 
@@ -81,22 +83,24 @@ class Loaded:
 def load(source: SecretSource, environment: Mapping[str, str] = os.environ) -> Loaded:
     """Return the secrets that ``source`` holds.  Blocking: reads a file.
 
+    What a source is called is not shown where it may be the secret, written there by mistake.
+
     :raises mailsvc.errors.ConfigError: there is none, or it cannot be read.
     """
+    if f"{source.file}{source.variable}{source.credential}".startswith(_PREFIXES):
+        raise ConfigError("this is a secret itself; the key names the place where it is kept")
     if source.file:
         return _from_file(source.file, guarded=True)
     if source.variable:
         text = environment.get(source.variable)
         if text is None:
-            raise ConfigError(f"the environment variable {source.variable} is not set")
+            raise ConfigError("the environment variable of this name is not set")
         return Loaded(_lines(text, f"the environment variable {source.variable}"))
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise ConfigError(
-            f"no credential {source.credential}: systemd passed none (LoadCredential= in the unit)"
-        )
+        raise ConfigError("systemd passed no credential of this name (LoadCredential= in the unit)")
     if source.credential in ("", ".", "..") or "/" in source.credential:
-        raise ConfigError(f"{source.credential!r} is no name of a credential")
+        raise ConfigError("this is no name of a credential")
     # systemd itself guards the directory, and may mount the files as 0440.
     return _from_file(os.path.join(directory, source.credential), guarded=False)
 

@@ -98,18 +98,21 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def url_fault(text: str) -> str:
-    """Return what is wrong with a URL that mailsvc fetches or gives out (requirement 47)."""
+    """Return what is wrong with a URL that mailsvc fetches or gives out (requirement 47).
+
+    The URL itself is not shown: a password or a token may be in it.
+    """
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        return f"{text!r} is not a URL: {error}"
+    except ValueError:
+        return "this is not a URL: its host or port cannot be read"
     if parts.scheme not in ("http", "https"):
-        return f"{text!r}: write a URL that starts with https:// or http://"
+        return "write a URL that starts with https:// or http://"
     if parts.username is not None or parts.password is not None:
         return "a URL must not hold a user name or a password"
     if not parts.hostname or port == 0 or re.search(r"[\x00-\x20\x7f]", text):
-        return f"{text!r} is not a URL"
+        return "this is not a URL"
     return ""
 
 

@@ -87,7 +87,7 @@ class LoadTests(SynchronousTestCase):
     def test_an_environment_variable(self) -> None:
         source = SecretSource(variable="APP_SECRET")
         self.assertEqual(load(source, {"APP_SECRET": "a\nb"}).secrets, (Secret("a"), Secret("b")))
-        self.assertIn("APP_SECRET is not set", self.refused(source))
+        self.assertIn("the environment variable of this name is not set", self.refused(source))
         self.assertIn("APP_SECRET holds no secret", self.refused(source, {"APP_SECRET": " "}))
 
     def test_a_systemd_credential(self) -> None:
@@ -98,7 +98,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_credentials_that_cannot_be_used(self) -> None:
         source = SecretSource(credential="app")
-        self.assertIn("systemd passed none", self.refused(source))
+        self.assertIn("systemd passed no credential", self.refused(source))
         environment = {"CREDENTIALS_DIRECTORY": str(self.path.parent)}
         self.assertIn("cannot be read", self.refused(SecretSource(credential="none"), environment))
         for name in ("../secret", "..", ".", "/etc/shadow"):

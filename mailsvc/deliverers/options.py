@@ -68,3 +68,7 @@ class WebhookOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ca_file: str = ""
     inline_limit: Size = Size(262_144)
     include_raw: bool = False
+
+    def __repr__(self) -> str:
+        # The URL's query and the header fields may be secret.
+        return f"WebhookOptions({self.url.partition('?')[0]!r})"

@@ -45,8 +45,9 @@ def target(url: str) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"url: {error}") from None
+    except ValueError:
+        # What the error says may hold a password.
+        raise ConfigError("url: its host or port cannot be read") from None
     if parts.scheme not in _PORTS:
         raise ConfigError("url: it must begin with http:// or https://")
     if "@" in parts.netloc:

@@ -298,7 +298,7 @@ class OptionsTests(Case):
             ({"format": "row"}, "format: there is no format 'row'; did you mean 'raw'? (there are"),
             ({"format": "?"}, "format: there is no format '?' (there are"),
             ({"secret_file": "/none/such"}, "secret_file: the secret in /none/such cannot be read"),
-            ({"secret_env": "MAILSVC_NONE"}, "secret_env: the environment variable MAILSVC_NONE"),
+            ({"secret_env": "MAILSVC_NONE"}, "secret_env: the environment variable of this name"),
             ({"password_file": "/none/such"}, "password_file: "),
             (
                 {"secret_file": secret, "secret_env": "X"},
@@ -320,6 +320,18 @@ class OptionsTests(Case):
         """Requirement 52: not by an error, an event or a repr."""
         for text in ("whsec_hunter2", "whsk_hunter2"):
             self.assertNotIn("hunter2", self.refused(secret_file=self.secret(text)))
+        # Nor where somebody wrote it in place of its place.
+        for key in ("file", "env", "credential"):
+            for text in ("whsec_hunter2", "whsk_hunter2"):
+                why = self.refused(**{f"secret_{key}": text})
+                self.assertIn(f"secret_{key}: this is a secret itself", why)
+                self.assertNotIn("hunter2", why)
+        self.assertNotIn("hunter2", self.refused(password_env="hunter2"))
+        self.assertNotIn("hunter2", self.refused(password_credential="hunter2"))
+        options = self.options(
+            url="https://app.test/?token=hunter2", headers={"Authorization": "Bearer hunter2"}
+        )
+        self.assertEqual(repr(options), "WebhookOptions('https://app.test/')")
         requests = make_requests(
             self.options(secret_file=self.secret("hunter2"), password_file=self.secret("hunter2")),
             self.context,
