@@ -244,6 +244,15 @@ class SessionTests(SynchronousTestCase):
             self.assertEqual(reception.codes(f"RCPT TO:<{recipient}>"), ["250"])
         self.assertEqual(len(application.questions), 1)
 
+    def test_the_url_is_not_kept(self) -> None:
+        """Requirement 52: there may be a token in it, and operators look at envelopes."""
+        reception = self.reception(Application(Answer(204)))
+        to = [f"RCPT TO:<{each}@example.com>" for each in ("bob", "postmaster")]
+        reception.codes("EHLO x.example", "MAIL FROM:<a@example.org>", *to, "DATA", "x", ".")
+        routes = [each.route for each in reception.message.envelope.recipients]
+        self.assertEqual([each.check_url for each in routes], ["", ""])
+        self.assertEqual([each.destinations for each in routes], [("app",)] * 2)
+
     def test_the_cause_is_logged(self) -> None:
         reception = self.reception(Application(TransientFailure("no connection")))
         hello = ("EHLO x.example", "MAIL FROM:<a@example.org>")
