@@ -7,7 +7,7 @@ does a literal in decimal, octal or mapped form: by the time it is checked it is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -21,11 +21,14 @@ from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
+    IAddress,
     IConnector,
     IHostnameResolver,
+    IHostResolution,
     IOpenSSLClientConnectionCreator,
     IProtocolFactory,
     IReactorPluggableNameResolver,
+    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.web.client import URI
@@ -35,6 +38,9 @@ from zope.interface import implementer
 from mailsvc.deliverers.webhook.payload import Reactor
 
 Network = IPv4Network | IPv6Network
+
+#: Seconds after which a lookup is not waited for any more: the next attempt begins another.
+_LOOKUP_SECONDS = 60.0
 
 
 class EgressRefused(Exception):
@@ -150,6 +156,77 @@ def _opens(network: Network, block: _Block) -> bool:
     )
 
 
+@implementer(IResolutionReceiver)
+class _Lookup:
+    """A lookup that is under way, for all who wait for it.
+
+    :ivar since: when it began.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self._addresses: list[IAddress] = []
+        self._waiting: list[IResolutionReceiver] = []
+        self._resolution: Any = None
+        self.complete = False
+
+    def tell(self, receiver: IResolutionReceiver) -> IHostResolution:
+        """Tell somebody what is found; return the lookup as the resolver calls it."""
+        self._waiting.append(receiver)
+        resolution: IHostResolution = self._resolution
+        return resolution
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:  # noqa: N803
+        """Note the lookup."""
+        self._resolution = resolutionInProgress
+
+    def addressResolved(self, address: IAddress) -> None:
+        """Note one of the addresses."""
+        self._addresses.append(address)
+
+    def resolutionComplete(self) -> None:
+        """Tell all who wait."""
+        self.complete = True
+        waiting, self._waiting = self._waiting, []
+        for receiver in waiting:
+            receiver.resolutionBegan(self._resolution)
+            for address in self._addresses:
+                receiver.addressResolved(address)
+            receiver.resolutionComplete()
+
+
+@implementer(IHostnameResolver)
+class _OneLookup:
+    """Looks the name of one destination up once at a time, whoever waits for it.
+
+    All destinations share a few threads for this.  One whose name server does not answer holds one
+    of them, and not as many as it has attempts, those included that gave up long ago.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._lookups: dict[tuple[object, ...], _Lookup] = {}
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """Look a name up; see :class:`twisted.internet.interfaces.IHostnameResolver`."""
+        asked = (hostName, portNumber, addressTypes, transportSemantics)
+        now = self._reactor.seconds()
+        lookup = self._lookups.get(asked)
+        if lookup is None or lookup.complete or now >= lookup.since + _LOOKUP_SECONDS:
+            lookup = self._lookups[asked] = _Lookup(now)
+            lookup.tell(resolutionReceiver)
+            resolution: IHostResolution = self._reactor.nameResolver.resolveHostName(lookup, *asked)
+            return resolution
+        return lookup.tell(resolutionReceiver)
+
+
 @implementer(IReactorPluggableNameResolver)
 class GuardedReactor:
     """What an endpoint needs of the reactor; it dials only what the guard lets pass."""
@@ -157,14 +234,14 @@ class GuardedReactor:
     def __init__(self, reactor: Reactor, guard: Guard) -> None:
         self._reactor = reactor
         self._guard = guard
+        self._resolver = _OneLookup(reactor)
         self.callLater: Callable[..., Any] = reactor.callLater
         self.seconds: Callable[[], float] = reactor.seconds
 
     @property
     def nameResolver(self) -> IHostnameResolver:
-        """Return the reactor's resolver."""
-        resolver: IHostnameResolver = self._reactor.nameResolver
-        return resolver
+        """Return the reactor's resolver, asked once at a time."""
+        return self._resolver
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """Replace the reactor's resolver, as the interface asks."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +192,8 @@ class Resolver:
     def __init__(self, *addresses: str) -> None:
         self._addresses = addresses
         self.asked: list[str] = []
+        #: What is to be called for each answer; None: it comes at once.
+        self.later: list[Callable[[], None]] | None = None
 
     def resolveHostName(
         self,
@@ -202,10 +206,17 @@ class Resolver:
         self.asked.append(hostName)
         resolution = Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
-        for address in self._addresses:
-            kind = IPv6Address if ":" in address else IPv4Address
-            resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
-        resolutionReceiver.resolutionComplete()
+
+        def answer() -> None:
+            for address in self._addresses:
+                kind = IPv6Address if ":" in address else IPv4Address
+                resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
+            resolutionReceiver.resolutionComplete()
+
+        if self.later is None:
+            answer()
+        else:
+            self.later.append(answer)
         return resolution
 
 
@@ -278,10 +289,40 @@ class DialTests(SynchronousTestCase):
         reactor = self.connect(b"http://app.internal/", "10.0.0.1", guard=allowing("10.0.0.0/8"))
         self.assertEqual(self.dialled(reactor), [("10.0.0.1", 80)])
 
+    def test_one_lookup_at_a_time(self) -> None:
+        """A destination whose name does not resolve takes one thread from the others."""
+        reactor = MemoryReactorClock()
+        resolver = Resolver("8.8.8.8")
+        resolver.later = []
+        reactor.installNameResolver(resolver)
+        endpoints = GuardedEndpoints(reactor, Guard(), None, 10)
+        uri = URI.fromBytes(b"http://app.example.com/")
+        attempts = [
+            endpoints.endpointForURI(uri).connect(Factory.forProtocol(Protocol)) for _ in range(9)
+        ]
+        # Those who gave up hold nothing, and begin nothing anew.
+        attempts[0].cancel()
+        attempts[5].cancel()
+        for each in (attempts[0], attempts[5]):
+            self.failureResultOf(each)
+        again = endpoints.endpointForURI(uri).connect(Factory.forProtocol(Protocol))
+        self.assertEqual(resolver.asked, ["app.example.com"])
+        resolver.later.pop()()
+        reactor.pump([0.3] * 2)
+        self.assertEqual(self.dialled(reactor), [("8.8.8.8", 80)] * 8)
+        self.assertNoResult(again)
+        # What is known was true for that moment; and a lookup that never ends is not the last.
+        endpoints.endpointForURI(uri).connect(Factory.forProtocol(Protocol))
+        self.assertEqual(len(resolver.asked), 2)
+        reactor.advance(61)
+        endpoints.endpointForURI(uri).connect(Factory.forProtocol(Protocol))
+        self.assertEqual(len(resolver.asked), 3)
+
     def test_the_guarded_reactor_lends_the_reactor_s_resolver(self) -> None:
         reactor = MemoryReactorClock()
         guarded = GuardedReactor(reactor, Guard())
         resolver = Resolver()
         guarded.installNameResolver(resolver)
-        self.assertIs(guarded.nameResolver, resolver)
+        guarded.nameResolver.resolveHostName(mock.Mock(), "a.example")
+        self.assertEqual(resolver.asked, ["a.example"])
         self.assertIsInstance(HostnameEndpoint(guarded, "a.example", 1), HostnameEndpoint)
