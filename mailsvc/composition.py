@@ -172,11 +172,11 @@ class Context:
 
     def parse(self, content: IContent) -> Awaitable[ParsedMail]:
         """Return the parsed mail."""
-        return self._machine.parser.parse(content)
+        return self._machine.parser.parse(content, self.name)
 
     def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> Awaitable[T]:
         """Return what ``function`` makes of the parsed mail."""
-        return self._machine.parser.parsed(content, function)
+        return self._machine.parser.parsed(content, function, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,8 @@ class AllowanceTests(SynchronousTestCase):
         self.threads = Threads()
         self.allowance = Allowance(self.threads, 100)
 
-    def take(self, octets: int) -> Deferred[int]:
-        return Deferred.fromCoroutine(self.allowance.take(octets))
+    def take(self, octets: int, owner: str = "") -> Deferred[int]:
+        return Deferred.fromCoroutine(self.allowance.take(octets, owner))
 
     def test_at_once(self) -> None:
         self.assertEqual(self.successResultOf(self.take(60)), 60)
@@ -127,6 +127,38 @@ class AllowanceTests(SynchronousTestCase):
         self.failureResultOf(large, CancelledError)
         self.threads.run()
         self.assertEqual(self.successResultOf(small), 10)
+
+    def test_an_owner_leaves_some_to_the_others(self) -> None:
+        """A dead destination that holds large mails holds up nobody else's."""
+        for _ in range(2):
+            self.successResultOf(self.take(25, "dead"))
+        more = [self.take(25, "dead") for _ in range(9)]
+        self.assertEqual(self.successResultOf(self.take(25, "live")), 25)
+        self.assertEqual(self.successResultOf(self.take(25, "other")), 25)
+        for each in more:
+            self.assertNoResult(each)
+        self.allowance.give(25, "dead")
+        self.threads.run()
+        self.assertEqual([each.called for each in more], [True] + [False] * 8)
+
+    def test_one_mail_may_be_larger_than_a_share(self) -> None:
+        self.assertEqual(self.successResultOf(self.take(90, "app")), 90)
+        second = self.take(90, "app")
+        self.assertNoResult(second)
+        self.allowance.give(90, "app")
+        self.threads.run()
+        self.assertEqual(self.successResultOf(second), 90)
+
+    def test_a_large_one_is_not_passed_by(self) -> None:
+        """By others than those whose turn it is: small ones behind it wait, whoever's they are."""
+        self.successResultOf(self.take(50, "a"))
+        large = self.take(60, "b")
+        small = [self.take(10, each) for each in ("b", "c")]
+        self.assertEqual([each.called for each in (large, *small)], [False] * 3)
+        self.allowance.give(50, "a")
+        self.threads.run()
+        self.assertEqual(self.successResultOf(large), 60)
+        self.assertEqual([each.called for each in small], [False, True])
 
     def test_given_back_just_before_the_wait(self) -> None:
         self.take(60)

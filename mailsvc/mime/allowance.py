@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who waits for octets."""
+
+    octets: int
+    owner: str
+    told: Deferred[None]
+
+
 class Allowance:
-    """A semaphore on octets, first come, first served.
+    """A semaphore on octets: first come, first served, but that no owner keeps others waiting.
+
+    An owner that has some gets more only up to half of all.  A destination that takes its time over
+    its mails, or is dead, therefore leaves memory for those of the others.
 
     What was taken may be given back from any thread, even by the garbage collector.
 
@@ -20,8 +33,9 @@ class Allowance:
         self.total = total
         self._reactor = reactor
         self._free = total
-        self._returned: deque[int] = deque()
-        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+        self._held: Counter[str] = Counter()
+        self._returned: deque[tuple[int, str]] = deque()
+        self._waiting: deque[_Waiter] = deque()
 
     @property
     def free(self) -> int:
@@ -29,37 +43,58 @@ class Allowance:
         self._collect()
         return self._free
 
-    async def take(self, octets: int) -> int:
-        """Wait until ``octets`` can be had; return how many to give back."""
+    async def take(self, octets: int, owner: str = "") -> int:
+        """Wait until ``octets`` can be had; return how many to give back.
+
+        :param owner: whose they are; empty: nobody's, who is served as all others together.
+        """
         wanted = min(octets, self.total)
-        self._collect()
-        if self._waiting or self._free < wanted:
-            waiter: Deferred[None] = Deferred(self._forget)
-            self._waiting.append((wanted, waiter))
-            # What came back before the waiter was in sight woke nobody.
-            self._wake()
-            await waiter
-        else:
-            self._free -= wanted
+        waiter = _Waiter(wanted, owner, Deferred(self._forget))
+        self._waiting.append(waiter)
+        self._wake()
+        await waiter.told
         return wanted
 
-    def give(self, octets: int) -> None:
+    def give(self, octets: int, owner: str = "") -> None:
         """Give back what :meth:`take` returned."""
-        self._returned.append(octets)
+        self._returned.append((octets, owner))
         if self._waiting:
             self._reactor.callFromThread(self._wake)
 
     def _collect(self) -> None:
         while self._returned:
-            self._free += self._returned.popleft()
+            octets, owner = self._returned.popleft()
+            self._free += octets
+            if owner:
+                self._held[owner] -= octets
+                if not self._held[owner]:
+                    del self._held[owner]
 
     def _wake(self) -> None:
         self._collect()
-        while self._waiting and self._waiting[0][0] <= self._free:
-            wanted, waiter = self._waiting.popleft()
-            self._free -= wanted
-            waiter.callback(None)
+        granted = []
+        passed: deque[_Waiter] = deque()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if self._has_its_share(waiter):
+                passed.append(waiter)
+                continue
+            if waiter.octets > self._free:
+                # Those behind it are not served first, or one that is large would wait for ever.
+                self._waiting.appendleft(waiter)
+                break
+            self._free -= waiter.octets
+            if waiter.owner:
+                self._held[waiter.owner] += waiter.octets
+            granted.append(waiter.told)
+        self._waiting.extendleft(reversed(passed))
+        for told in granted:
+            told.callback(None)
 
-    def _forget(self, waiter: Deferred[None]) -> None:
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not waiter)
+    def _has_its_share(self, waiter: _Waiter) -> bool:
+        held = self._held.get(waiter.owner, 0)
+        return held > 0 and held + waiter.octets > self.total // 2
+
+    def _forget(self, told: Deferred[None]) -> None:
+        self._waiting = deque(each for each in self._waiting if each.told is not told)
         self._reactor.callFromThread(self._wake)

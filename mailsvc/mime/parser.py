@@ -54,23 +54,26 @@ class Parser:
         self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
-    async def parse(self, content: IContent) -> ParsedMail:
+    async def parse(self, content: IContent, owner: str = "") -> ParsedMail:
         """Return the parsed mail; whatever it holds, this does not fail for it.
 
+        :param owner: the destination that it is for: see :class:`Allowance`.
         :raises mailsvc.errors.SpoolError: the content is damaged.
         :raises mailsvc.errors.TransientFailure: the service stops.
         :raises OSError: the content could not be read, or a process not be started.
         """
-        return await self.parsed(content, _same)
+        return await self.parsed(content, _same, owner)
 
-    async def parsed(self, content: IContent, function: Callable[[ParsedMail], T]) -> T:
+    async def parsed(
+        self, content: IContent, function: Callable[[ParsedMail], T], owner: str = ""
+    ) -> T:
         """Return what ``function`` makes of the parsed mail, called in a thread.
 
-        A small mail is parsed in that thread just before, which saves a hop.  Raises as
-        :meth:`parse` does, and what ``function`` raises.
+        A small mail is parsed in that thread just before, which saves a hop.  Parameters and errors
+        are those of :meth:`parse`, and what ``function`` raises.
         """
-        octets = _FACTOR * content.size + _OVERHEAD
-        share = _Share(self.allowance, await self.allowance.take(octets))
+        octets = await self.allowance.take(_FACTOR * content.size + _OVERHEAD, owner)
+        share = _Share(self.allowance, octets, owner)
         try:
             if content.size <= self._limits.small:
                 made = await self._small.run(self._quickly, content, function, share)
@@ -116,9 +119,10 @@ class Parser:
 class _Share:
     """What a mail takes of an allowance, given back once."""
 
-    def __init__(self, allowance: Allowance, octets: int) -> None:
+    def __init__(self, allowance: Allowance, octets: int, owner: str) -> None:
         self._allowance = allowance
         self._octets = octets
+        self._owner = owner
 
     def goes_with(self, mail: ParsedMail) -> None:
         """Give it back when ``mail`` is no more; in any thread."""
@@ -128,7 +132,7 @@ class _Share:
         """Give it back; in any thread."""
         octets, self._octets = self._octets, 0
         if octets:
-            self._allowance.give(octets)
+            self._allowance.give(octets, self._owner)
 
 
 def _same(mail: ParsedMail) -> ParsedMail:
