@@ -280,20 +280,12 @@ class Conversation:
         if self._digest is None:
             answer = _deferred(incoming.commit())
         else:
-            answer = Deferred.fromCoroutine(self._commit(incoming, envelope, self._digest.digest()))
+            commit = self._intake.synchronous.commit
+            answer = Deferred.fromCoroutine(commit(incoming, envelope, self._digest.digest()))
         answer.addCallbacks(
             self._committed, self._failed, callbackArgs=(envelope,), errbackArgs=(envelope,)
         )
         return answer
-
-    async def _commit(self, incoming: IIncoming, envelope: Envelope, digest: bytes) -> str:
-        """Commit a message of a synchronous route, once it is known by which id it is asked for."""
-        try:
-            await self._intake.synchronous.prepare(envelope, digest)
-        except SpoolError:
-            incoming.abort()
-            raise
-        return await incoming.commit()
 
     def _committed(self, _: str, envelope: Envelope) -> Reply | Deferred[Any]:
         """The message is durable: have its deliveries begin."""

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from mailsvc.dispatch.destination import Verdict
 from mailsvc.errors import SpoolError
-from mailsvc.interfaces import Claim
+from mailsvc.interfaces import Claim, IIncoming
 from mailsvc.message import Address, Dead, Done, Envelope, Outcome, Recipient, Reply
 from mailsvc.spool.ids import delivery_id
 from mailsvc.spool.view import Answer, AnswerKey
@@ -88,16 +88,22 @@ class Synchronous:
         self._lease = lease
         self._asked: dict[AnswerKey, list[Deferred[Ruling]]] = {}
 
-    async def prepare(self, envelope: Envelope, sha256: bytes) -> None:
-        """Keep, durably, under which ids the destinations are going to be asked.
+    async def commit(self, incoming: IIncoming, envelope: Envelope, sha256: bytes) -> str:
+        """Commit a message; before that keep, durably, the ids under which it is asked about.
 
-        This precedes the commit of the message, so that whenever the service is killed the message
-        and a repeat of it reach their destination under one id.
+        So, whenever the service is killed, the message and a repeat of it reach their destination
+        under one id.
 
-        :raises mailsvc.errors.SpoolError: they are not kept; the message is not to be committed.
+        :return: the message's id.
+        :raises mailsvc.errors.SpoolError: nothing was kept of the message.
         """
         ids = {name: _key(envelope, each, sha256) for name, each in _deliveries(envelope)}
-        await self._spool.name_deliveries(ids, self._clock.seconds() + KEPT)
+        try:
+            await self._spool.name_deliveries(ids, self._clock.seconds() + KEPT)
+        except SpoolError:
+            incoming.abort()
+            raise
+        return await incoming.commit()
 
     async def rule(self, envelope: Envelope, sha256: bytes) -> dict[Address, Ruling]:
         """Return what the client is told for each recipient of a synchronous route.

@@ -76,11 +76,8 @@ class EmbeddedSpoolTests(TestCase):
 
     async def drained(self) -> None:
         """Wait until the spool is empty."""
-        for _ in range(500):
-            if not (await self.spool.summary()).messages:
-                return
+        while (await self.spool.summary()).messages:
             await self.spool.entries()
-        self.fail("the spool was not drained")
 
     async def deliver(self, concurrency: int, number: int, before: int) -> None:
         """Deliver messages, some of which wait already when the dispatcher starts."""
@@ -117,9 +114,7 @@ class EmbeddedSpoolTests(TestCase):
         self.dispatcher.start()
         await self.put("app", "strict", "elsewhere")
         entries = {each.destination: each for each in await self.spool.entries()}
-        for _ in range(500):
-            if entries["app"].reason and entries["strict"].state == "dead":
-                break
+        while not entries["app"].reason or entries["strict"].state != "dead":
             entries = {each.destination: each for each in await self.spool.entries()}
         self.assertEqual((entries["app"].state, entries["app"].attempts), ("waiting", 1))
         self.assertEqual(entries["strict"].reason, "no")
@@ -143,9 +138,7 @@ class EmbeddedSpoolTests(TestCase):
         now = reactor.seconds()
         envelope = Envelope(new_message_id(now), now, None, to)
         synchronous = Synchronous(self.spool, self.dispatcher.attempt, reactor, 120)
-        await synchronous.prepare(envelope, b"sha256")
-        incoming = self.spool.begin(envelope, False)
-        await incoming.commit()
+        await synchronous.commit(self.spool.begin(envelope, False), envelope, b"sha256")
         claims = self.spool.claim_message(envelope.id, 120)
         self.assertEqual(len(claims), 3)
         for claim in claims:
