@@ -305,6 +305,14 @@ class _Reading:
         for index, route in routes:
             if route.max_size is not None and route.max_size > limits.message_size:
                 self.warn(f"route.{index}", "max_size", "is above [limits] message_size")
+            for key in ("allow_private", "allow_networks", "ca_file"):
+                if getattr(route, key) and not route.check_url:
+                    self.warn(
+                        f"route.{index}",
+                        key,
+                        "is for check_url, which this route does not have; a destination has its"
+                        " own",
+                    )
         for number, pattern, by in shadowed(rules):
             place = f" ({by.rule.place})" if by.rule.place else ""
             self.warn(

@@ -620,6 +620,19 @@ class WarningTests(Readings):
             self.warnings(text), ["m.toml:9: [[route]] max_size: is above [limits] message_size"]
         )
 
+    def test_keys_of_a_recipient_check_that_is_not_made(self) -> None:
+        for key in (
+            "allow_private = true",
+            'allow_networks = ["10.0.0.0/8"]',
+            'ca_file = "/authority.pem"',
+        ):
+            text = self.with_line('deliver = "box"', key)
+            [warning] = self.warnings(text)
+            name = key.split()[0]
+            self.assertIn(f"m.toml:9: [[route]] {name}: is for check_url, which", warning)
+            asks = self.with_line('deliver = "box"', f'check_url = "https://x.test/"\n{key}')
+            self.assertEqual(self.warnings(asks), [])
+
     def test_a_route_that_is_never_reached(self) -> None:
         text = self.with_line('deliver = "box"', '[[route]]\nto = "a@example.com"\ndeliver = "box"')
         self.assertEqual(
@@ -905,12 +918,9 @@ class CheckTests(SynchronousTestCase):
         """Each route's ``ca_file`` is looked at, and one URL has one."""
         asks = 'deliver = "box"\ncheck_url = "https://x.test/"'
         missing = self.path("none.pem")
-        for keys, says in (
-            (f'{asks}\nca_file = "{missing}"', f"ca_file: {missing} cannot be read"),
-            (f'deliver = "box"\nca_file = "{missing}"', "ca_file: is for check_url, which"),
-        ):
-            [problem] = self.problems(self.settings(**{'deliver = "box"': keys}))
-            self.assertIn(f"[[route]] {says}", problem)
+        keys = f'{asks}\nca_file = "{missing}"'
+        [problem] = self.problems(self.settings(**{'deliver = "box"': keys}))
+        self.assertIn(f"[[route]] ca_file: {missing} cannot be read", problem)
         trust = [self.path(f"{name}.pem") for name in ("one", "two")]
         for path in trust:
             Path(path).write_bytes(Issuer().pem)
