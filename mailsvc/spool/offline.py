@@ -42,6 +42,7 @@ class OfflineSpool:
         self._now = now
         self._lock = -1
         self._connection: sqlite3.Connection | None = None
+        self._released = False
 
     def __enter__(self) -> OfflineSpool:
         if not os.path.exists(self._layout.database):
@@ -122,12 +123,14 @@ class OfflineSpool:
         return self._change(lambda transaction: operators.resume(transaction, destination))
 
     def _in_batches(self, keys: list[int], change: Callable[[Transaction, list[int]], int]) -> int:
-        # What a process that died was attempting waits again: no process lives, by the lock.
-        self._change(
-            lambda transaction: transaction.connection.execute(
-                "UPDATE deliveries SET state = 0, owner = NULL, token = NULL WHERE state = 1"
+        if not self._released:
+            # What a process that died was attempting waits again: no process lives, by the lock.
+            self._change(
+                lambda transaction: transaction.connection.execute(
+                    "UPDATE deliveries SET state = 0, owner = NULL, token = NULL WHERE state = 1"
+                )
             )
-        )
+            self._released = True
         count = 0
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]

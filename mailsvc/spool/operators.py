@@ -10,14 +10,13 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mailsvc.message import Envelope
 from mailsvc.spool.extent import Stored
 from mailsvc.spool.ids import delivery_id, split_id
 from mailsvc.spool.records import STORED_COLUMNS, decode_envelope, stored_of
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import DEAD, HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 from mailsvc.spool.view import (
-    Answer,
-    AnswerKey,
     DestinationSummary,
     MessageDetail,
     QueueEntry,
@@ -136,19 +135,32 @@ def list_entries(
 def _entries(
     connection: sqlite3.Connection, seen: Seen, where: str, values: Sequence[object]
 ) -> Iterator[QueueEntry]:
-    for row in connection.execute(
-        "SELECT d.key, d.state, n.name, d.attempts, d.due, d.recipient, d.reason,"
-        " m.id, m.size, m.envelope"
+    known: tuple[str | None, Envelope | None] = None, None
+    for *row, message_id in connection.execute(
+        "SELECT d.key, d.state, n.name, d.attempts, d.due, d.recipient, d.reason, m.size, m.id"
         f" FROM (SELECT * FROM deliveries WHERE {where} ORDER BY key) AS d"
         " LEFT JOIN destinations AS n ON n.id = d.destination"
         f" LEFT JOIN messages AS m ON m.seq = d.key >> {NUMBER_BITS} ORDER BY d.key",
         values,
     ):
-        yield _entry(seen, *row)
+        if message_id is None or message_id != known[0]:
+            # Once for a message: that of a thousand recipients names them all.
+            known = message_id, _envelope(connection, message_id)
+        yield _entry(seen, known[1], message_id, *row)
+
+
+def _envelope(connection: sqlite3.Connection, message_id: str | None) -> Envelope | None:
+    row = connection.execute("SELECT envelope FROM messages WHERE id = ?", (message_id,)).fetchone()
+    try:
+        return decode_envelope(row[0]) if row else None
+    except ValueError:
+        return None
 
 
 def _entry(
     seen: Seen,
+    envelope: Envelope | None,
+    message_id: str | None,
     key: int,
     state: int,
     destination: str | None,
@@ -156,17 +168,15 @@ def _entry(
     due: float,
     recipient: int,
     reason: str | None,
-    message_id: str | None,
     size: int | None,
-    envelope: str | None,
 ) -> QueueEntry:
     received_at, reverse_path, address = _received(key), "", ""
-    try:
-        decoded = decode_envelope(envelope or "")
-        received_at = decoded.received_at
-        reverse_path = "" if decoded.reverse_path is None else str(decoded.reverse_path)
-        address = str(decoded.recipients[recipient].address)
-    except (ValueError, IndexError):
+    if envelope is not None:
+        received_at = envelope.received_at
+        reverse_path = str(envelope.reverse_path or "")
+    if envelope is not None and 0 <= recipient < len(envelope.recipients):
+        address = str(envelope.recipients[recipient].address)
+    else:
         reason = reason or "its envelope cannot be read"
     message_id = message_id or f"row{key >> NUMBER_BITS}"
     return QueueEntry(
@@ -366,59 +376,3 @@ def retain(transaction: Transaction, message_id: str, until: float) -> bool:
             (until, message_id),
         ).rowcount
     )
-
-
-def remember_answer(transaction: Transaction, key: AnswerKey, answer: Answer) -> None:
-    """Keep what a synchronous route answered."""
-    transaction.connection.execute(
-        "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET code = excluded.code, text = excluded.text,"
-        " delivery_id = excluded.delivery_id, until = excluded.until",
-        (
-            key.reverse_path,
-            key.recipient,
-            key.sha256,
-            answer.code,
-            answer.text,
-            answer.delivery_id,
-            answer.until,
-        ),
-    )
-
-
-def name_delivery(transaction: Transaction, key: AnswerKey, id_: str, until: float) -> None:
-    """Keep the id of a synchronous route's delivery whose message is about to be stored.
-
-    That of a mail that was asked about before goes by the id that it had then.
-
-    :param until: for how long a repeat of the same mail is known as one.
-    """
-    known = answer_for(transaction.connection, key, transaction.now)
-    if known is None:
-        remember_answer(transaction, key, Answer(0, "", id_, until))
-        return
-    if not known.code:
-        remember_answer(transaction, key, Answer(0, "", known.delivery_id, until))
-    message_id = id_.rpartition("-")[0]
-    # The row that schema.py describes: see Transaction.claim.
-    name = AnswerKey("", id_, b"")
-    remember_answer(transaction, name, Answer(0, message_id, known.delivery_id, until))
-
-
-def forget_answers(transaction: Transaction) -> None:
-    """Delete the answers whose time is over; a message that is there still keeps its name."""
-    transaction.connection.execute(
-        "DELETE FROM answers WHERE until <= ? AND (sha256 != x''"
-        " OR NOT EXISTS (SELECT 1 FROM messages WHERE id = answers.text))",
-        (transaction.now,),
-    )
-
-
-def answer_for(connection: sqlite3.Connection, key: AnswerKey, now: float) -> Answer | None:
-    """Return what a synchronous route answered to the same mail before."""
-    row = connection.execute(
-        "SELECT code, text, delivery_id, until FROM answers"
-        " WHERE reverse_path = ? AND recipient = ? AND sha256 = ? AND until > ?",
-        (key.reverse_path, key.recipient, key.sha256, now),
-    ).fetchone()
-    return Answer(*row) if row else None

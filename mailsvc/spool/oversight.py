@@ -9,7 +9,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 
 from mailsvc.errors import SpoolError
-from mailsvc.spool import operators
+from mailsvc.spool import answers, operators
 from mailsvc.spool.claims import Claims
 from mailsvc.spool.content import Rows
 from mailsvc.spool.operators import BATCH, Seen
@@ -207,7 +207,7 @@ class Oversight:
 
         def name(transaction: Transaction) -> None:
             for id_, key in ids.items():
-                operators.name_delivery(transaction, key, id_, until)
+                answers.name_delivery(transaction, key, id_, until)
 
         await self._workshop.change(name)
 
@@ -217,13 +217,13 @@ class Oversight:
         """Keep, durably, what a synchronous route answered (``code`` 0: nothing yet)."""
         answer = Answer(code, reply_text, delivery_id, until)
         await self._workshop.change(
-            lambda transaction: operators.remember_answer(transaction, key, answer)
+            lambda transaction: answers.remember_answer(transaction, key, answer)
         )
 
     async def answer_for(self, key: AnswerKey) -> Answer | None:
         """Return what was answered to the same mail before, or None."""
         now = self._now()
-        return await self.ask(lambda connection: operators.answer_for(connection, key, now))
+        return await self.ask(lambda connection: answers.answer_for(connection, key, now))
 
 
 def _bound(

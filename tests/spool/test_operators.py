@@ -6,10 +6,11 @@ import os
 import sqlite3
 
 from mailsvc.errors import SpoolError
-from mailsvc.message import Dead, Done, Retry
+from mailsvc.message import Dead, Done, Envelope, Retry
 from mailsvc.spool import operators, oversight
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.offline import OfflineSpool, SpoolInUse
+from mailsvc.spool.records import decode_envelope
 from mailsvc.spool.view import Answer, AnswerKey, State
 from tests.spool.house import MAIL, SpoolTestCase
 
@@ -150,6 +151,23 @@ class OversightTests(SpoolTestCase):
         await self.refused(self.octets_of(spool, message_id))
         # The other one has a delivery still: it is not retained, but needed.
         self.assertEqual(await self.octets_of(spool, other), MAIL)
+
+    async def test_an_envelope_is_read_once_for_all_its_deliveries(self) -> None:
+        """That of a thousand recipients is long: reading it a thousand times took minutes."""
+        spool = await self.opened()
+        for _ in range(2):
+            incoming = spool.begin(self.envelope(recipients=50), False)
+            await incoming.commit()
+        decoded: list[object] = []
+
+        def decode(text: str | bytes) -> Envelope:
+            decoded.append(text)
+            return decode_envelope(text)
+
+        self.patch(operators, "decode_envelope", decode)
+        entries = await spool.entries(limit=1000)
+        self.assertEqual(len({each.recipient for each in entries}), 50)
+        self.assertEqual((len(entries), len(decoded)), (100, 2))
 
     async def test_answers_are_kept(self) -> None:
         spool = await self.opened()
