@@ -126,7 +126,7 @@ class Penalties:
 
     def begin(self, host: str, user: str) -> float | None:
         """Count an attempt; return the seconds to wait before its check, None: turn it away."""
-        if self.exempt(host):
+        if self._spares(host):
             return 0.0
         rules, where = self.rules, network(host)
         before = self._addresses.count(where)
@@ -142,9 +142,20 @@ class Penalties:
             return wait
         return max(wait, delay(tries - rules.user_free, rules.first, rules.user_most))
 
+    def lines(self, host: str, user: str) -> tuple[str, str]:
+        """Return the lines that an attempt waits in: its address's and its user's; empty: none.
+
+        Whoever tries a user's password from elsewhere does not stand before the user, where that
+        user has logged in from before.
+        """
+        if self._spares(host):
+            return "", ""
+        where = network(host)
+        return where, "" if (user, where) in self._known else user
+
     def forgive(self, host: str, user: str) -> None:
         """Take an attempt back that says nothing about the client: the check itself failed."""
-        if not self.exempt(host):
+        if not self._spares(host):
             self._addresses.add(network(host), -1)
             if user:
                 self._users.add(user, -1)
@@ -152,9 +163,13 @@ class Penalties:
     def succeeded(self, host: str, user: str) -> None:
         """Take the attempt back and remember whence the user comes."""
         self.forgive(host, user)
-        if not self.exempt(host):
+        if not self._spares(host):
             known = (user, network(host))
             self._known.pop(known, None)
             self._known[known] = None
             while len(self._known) > self._capacity:
                 self._known.popitem(last=False)
+
+    def _spares(self, host: str) -> bool:
+        """Say whether an address has no penalties; a peer on a Unix socket has no address."""
+        return not host or self.exempt(host)

@@ -45,6 +45,7 @@ from mailsvc.smtp.sasl import (
     Malformed,
     SaltAsked,
 )
+from mailsvc.turns import Turns
 
 #: RFC 4954 section 6.
 FAILED = Reply(535, "Authentication credentials invalid", "5.7.8")
@@ -197,6 +198,7 @@ class Authentication:
         self.emit = emit
         self.penalties = penalties or Penalties(clock.seconds)
         self.queue = CheckQueue(in_thread, waiting)
+        self.turns = Turns()
         self.realm = Realm(own=own_senders)
         self.portal = Portal(self.realm, [AllowAnonymousAccess()])
         self.salts = [IScramChecker(c) for c in checkers if IScramChecker.providedBy(c)][:1]
@@ -322,10 +324,9 @@ class LoginExchange:
             return await authentication.queue.run(partial(authentication.salts[0].salt, self.user))
         except CancelledError:
             raise
-        except Busy as busy:
-            raise self._unavailable(str(busy)) from None
         except Exception as error:
-            authentication.emit(Alert(f"no salt for a login: {where(error)}"))
+            if not isinstance(error, Busy):
+                authentication.emit(Alert(f"no salt for a login: {where(error)}"))
             raise self._unavailable("no salt") from None
 
     async def _check(self, given: Credentials) -> bytes | ISender:
@@ -333,11 +334,11 @@ class LoginExchange:
         penalties, host = self._authentication.penalties, self._peer.host
         await self._wait()
         try:
-            login = await self._authentication.login(credentials_of(given), self._peer)
+            login = await self._in_turn(given)
+        except (Refused, CancelledError):
+            raise
         except (Unauthorized, LoginFailed):
             return await self._fail("the checkers said no")
-        except CancelledError:
-            raise
         except Exception as error:
             if not isinstance(error, (Busy, CheckFailed)):
                 self._authentication.emit(Alert(f"a login failed: {where(error)}"))
@@ -356,6 +357,20 @@ class LoginExchange:
         final = self._exchange.succeeded()
         return login.sender if final is None else final
 
+    async def _in_turn(self, given: Credentials) -> Login:
+        """Ask the portal, once those before in the lines of address and user have been checked."""
+        authentication = self._authentication
+
+        async def ask() -> Login:
+            if self._closed:
+                raise Refused(UNAVAILABLE, "the connection is gone")
+            # Like the wait for what earlier failures cost, the line tells nothing of the check.
+            self._began = authentication.clock.seconds()
+            return await authentication.login(credentials_of(given), self._peer)
+
+        lines = authentication.penalties.lines(self._peer.host, self.user)
+        return await authentication.turns.take(*lines, ask)
+
     async def _wait(self) -> None:
         """Count the attempt and wait for what earlier ones have cost.
 
@@ -373,10 +388,12 @@ class LoginExchange:
         """Answer a failed login, late: the same for whatever it failed (requirements 32, 33)."""
         rules, peer = self._authentication.penalties.rules, self._peer
         peer.failures += 1
+        step = delay(peer.failures, rules.first, rules.most)
         since = self._authentication.clock.seconds() - self._began
-        remaining = delay(peer.failures, rules.first, rules.most) - since
-        if remaining > 0:
-            await deferLater(self._authentication.clock, remaining)
+        if step:
+            # A check that took longer is answered at the next step, not when it was done.
+            until = max(step, -(-since // step) * step)
+            await deferLater(self._authentication.clock, until - since)
         reply = TOO_MANY if peer.failures >= rules.connection else FAILED
         self._log(reply)
         last = self._exchange.failed()

@@ -48,6 +48,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.spool",
             "mailsvc.threads",
             "mailsvc.trace",
+            "mailsvc.turns",
             "twisted.plugins.mailsvc_deliverers",
         }
     ),

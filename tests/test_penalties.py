@@ -116,6 +116,23 @@ class PenaltiesTests(SynchronousTestCase):
             self.penalties.forgive("127.0.0.1", "tim")
         self.penalties.succeeded("127.0.0.1", "tim")
 
+    def test_a_unix_socket_is_nobody_s_address(self) -> None:
+        """Its peers are many, and one of them must not have the others turned away."""
+        for _ in range(50):
+            self.assertEqual(self.penalties.begin("", "tim"), 0.0)
+        self.penalties.succeeded("", "tim")
+        self.assertEqual(self.penalties.begin("192.0.2.1", "tim"), 0.0)
+
+    def test_lines(self) -> None:
+        """An attempt stands in two lines; whoever has none of the penalties in none."""
+        self.assertEqual(self.penalties.lines("192.0.2.1", "tim"), ("192.0.2.1", "tim"))
+        self.assertEqual(self.penalties.lines("2001:db8::1", "tim"), ("2001:db8::/64", "tim"))
+        self.assertEqual(self.penalties.lines("127.0.0.1", "tim"), ("", ""))
+        self.assertEqual(self.penalties.lines("", "tim"), ("", ""))
+        self.penalties.succeeded("192.0.2.1", "tim")
+        self.assertEqual(self.penalties.lines("192.0.2.1", "tim"), ("192.0.2.1", ""))
+        self.assertEqual(self.penalties.lines("192.0.2.2", "tim"), ("192.0.2.2", "tim"))
+
     def test_without_a_user(self) -> None:
         for number in range(8):
             self.penalties.begin(f"192.0.2.{number}", "")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import runpy
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -331,11 +332,17 @@ class LoginTests(Base):
         self.failureResultOf(answer, Refused)
 
     def test_a_check_that_takes_longer_than_the_delay(self) -> None:
-        self.threads.hold()
-        answer = Deferred.fromCoroutine(self.plain(self.authentication(), "tim", "pen"))
-        self.clock.advance(5)
-        self.threads.release()
-        self.failureResultOf(answer, Refused)
+        """Requirement 32: its answer comes after a multiple of the delay, which says less."""
+        for took in (4.25, 4.75):
+            self.peer = Peer("192.0.2.1", secure=True)
+            self.threads.hold()
+            answer = Deferred.fromCoroutine(self.plain(self.authentication(), "tim", "pen"))
+            self.clock.advance(took)
+            self.threads.release()
+            self.clock.advance(4.875 - took)
+            self.assertNoResult(answer)
+            self.clock.advance(0.125)
+            self.failureResultOf(answer, Refused)
 
     def test_delays_grow_and_the_fifth_failure_is_the_last(self) -> None:
         """Requirement 33: growing delay, then 421."""
@@ -451,6 +458,64 @@ class LoginTests(Base):
             self.assertIn(": 454 4.7.0 ", event.text())
         self.threads.release()
         self.assertEqual(ISender(self.successResultOf(first)).identity, "tim")
+
+    def logins(
+        self, authentication: Authentication, users: Iterable[str], hosts: Iterable[str]
+    ) -> list[Deferred[bytes | ISender]]:
+        """Try the right password for each user from each host, all side by side."""
+        answers = []
+        for user, host in zip(users, hosts, strict=False):
+            self.peer = Peer(host, secure=True)
+            answers.append(Deferred.fromCoroutine(self.plain(authentication, user)))
+            answers[-1].addErrback(lambda failure: failure.trap(Refused))
+        return answers
+
+    def test_a_flood_from_one_address_keeps_nobody_out(self) -> None:
+        """Requirement 33: it waits in its own line, and the places for checks stay others'."""
+        authentication = self.authentication(waiting=8, rules=Penalty(address_free=99))
+        self.threads.hold()
+        flood = self.logins(authentication, (f"u{n}" for n in range(40)), repeat("192.0.2.1"))
+        self.assertEqual(self.threads.used, 4)
+        (other,) = self.logins(authentication, ["tim"], ["192.0.2.2"])
+        self.assertEqual(self.threads.used, 5)
+        self.threads.release()
+        self.assertEqual(ISender(self.successResultOf(other)).identity, "tim")
+        # Each of the others had its turn.
+        self.assertEqual(self.threads.used, 41)
+        self.clock.advance(1)
+        self.assertEqual([each.called for each in flood], [True] * 40)
+        self.assertEqual([event for event in self.events if ": 454" in event.text()], [])
+
+    def test_a_flood_at_one_user_keeps_nobody_out(self) -> None:
+        """Requirement 33: nor the user, where that user has logged in from before."""
+        authentication = self.authentication(waiting=8, rules=Penalty(user_free=99))
+        passwords.add(self.path, "tom", "pencil", FEW)
+        (known,) = self.logins(authentication, ["tim"], ["198.51.100.1"])
+        self.assertEqual(ISender(self.successResultOf(known)).identity, "tim")
+        self.threads.hold()
+        self.logins(authentication, repeat("tim"), (f"192.0.2.{n}" for n in range(40)))
+        self.assertEqual(self.threads.used, 5)
+        others = self.logins(authentication, ["tim", "tom"], ["198.51.100.1", "198.51.100.2"])
+        self.assertEqual(self.threads.used, 7)
+        self.threads.release()
+        self.assertEqual(
+            [ISender(self.successResultOf(each)).identity for each in others], ["tim", "tom"]
+        )
+
+    def test_who_is_gone_is_not_checked(self) -> None:
+        """A client that leaves its login behind costs no check, but the attempt counts."""
+        authentication = self.authentication(rules=Penalty(address_free=1))
+        for _ in range(3):
+            exchange = authentication.begin("PLAIN", Peer("192.0.2.1", secure=True))
+            answer = Deferred.fromCoroutine(exchange.respond(b"\0u\0x"))
+            answer.addErrback(lambda failure: failure.trap(Refused))
+        used = self.threads.used
+        self.assertEqual(used, 2)
+        exchange.close()
+        self.clock.advance(1)
+        self.assertEqual(self.threads.used, used)
+        self.assertTrue(answer.called)
+        self.assertEqual(authentication.penalties.begin("192.0.2.1", "tim"), 2.0)
 
     def test_nobody_is_not_a_user(self) -> None:
         authentication = self.authentication(Guests())
