@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
@@ -24,7 +25,8 @@ from mailsvc.rules import Rules
 from mailsvc.units import Networks
 
 TOO_MANY = Reply(421, "Too many connections, try again later", "4.7.0")
-TOO_OFTEN = Reply(421, "Too many connections from your address, try again later", "4.7.0")
+TOO_MANY_OF_ONE = Reply(421, "Too many connections from your address, try again later", "4.7.0")
+TOO_OFTEN = Reply(421, "You connect too often, try again later", "4.7.0")
 
 #: Seconds of their rate that an address may use at once.
 _BURST = 60
@@ -80,8 +82,8 @@ class Admission:
         if not self.spares(host):
             address = network(host)
             if self._by_address[address] >= limits.per_address:
-                return TOO_OFTEN
-            if not _within(self._connected, limits.connection_rate, address, 1):
+                return TOO_MANY_OF_ONE
+            if not _may(self._connected, limits.connection_rate, address):
                 return TOO_OFTEN
             self._by_address[address] += 1
         self.open += 1
@@ -99,7 +101,7 @@ class Admission:
 
     def may_command(self, host: str, count: int) -> bool:
         """Count commands; say whether the address may go on."""
-        return _within(self._commanded, self.limits.command_rate, network(host), count)
+        return _counted(self._commanded, self.limits.command_rate, network(host), count)
 
     def spares(self, host: str) -> bool:
         """Say whether the limits that go by address pass this one over."""
@@ -110,7 +112,18 @@ def _rate(rate: float | None, seconds: Callable[[], float]) -> Counters | None:
     return None if rate is None else Counters(seconds, 1 / rate, _REMEMBERED)
 
 
-def _within(counters: Counters | None, rate: float | None, address: str, count: int) -> bool:
+def _may(counters: Counters | None, rate: float | None, address: str) -> bool:
+    """Count one if there is room for it: what is turned away takes none from what comes later."""
+    if counters is None or rate is None:
+        return True
+    if counters.count(address) + 1 > max(rate * _BURST, 1):
+        return False
+    counters.add(address)
+    return True
+
+
+def _counted(counters: Counters | None, rate: float | None, address: str, count: int) -> bool:
+    """Count what was done already; say whether that was not too much."""
     if counters is None or rate is None:
         return True
     counters.add(address, count)
@@ -154,7 +167,7 @@ class SMTPFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return the protocol for a connection from ``addr``."""
-        host: str = getattr(addr, "host", None) or ""
+        host = _plain(getattr(addr, "host", None) or "")
         if not _is_proxy(self.rules.proxies, host):
             return self._admit(host)
         # Until the client is known the connection is one of all, and counts for nobody.
@@ -173,7 +186,7 @@ class SMTPFactory(Factory):
             rules.clock,
             rules.timers.handshake,
             self._emit,
-            build=lambda client: self._admit(host if client is None else client),
+            build=lambda client: self._admit(host if client is None else _plain(client)),
             gone=gone,
         )
         self._waiting.add(proxied)
@@ -234,6 +247,17 @@ class SMTPFactory(Factory):
         if self._stopped is not None and not self._open:
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
+
+
+def _plain(host: str) -> str:
+    """Return an address as people know it: an IPv4 one not mapped into IPv6, and without a zone.
+
+    It is what the log, the Received field (RFC 5321 section 4.1.3) and the deliverers are told.
+    """
+    if ":" not in host:
+        return host
+    address = IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped or address)
 
 
 def _is_proxy(proxies: Networks, host: str) -> bool:

@@ -16,7 +16,13 @@ from mailsvc.config import read
 from mailsvc.deliverers.plugins import installed
 from mailsvc.errors import ConfigError
 from mailsvc.events import CommandRefused
-from mailsvc.listener import TOO_MANY, TOO_OFTEN, Admission, AdmissionLimits
+from mailsvc.listener import (
+    TOO_MANY,
+    TOO_MANY_OF_ONE,
+    TOO_OFTEN,
+    Admission,
+    AdmissionLimits,
+)
 from mailsvc.rules import Timers
 from mailsvc.smtp.policy import Policy
 from mailsvc.units import Networks
@@ -56,7 +62,7 @@ class AdmissionTests(SynchronousTestCase):
             (("2001:db8::1", "2001:db8::ffff:2"), "2001:db8:0:1::1"),
         ):
             admission = self.admission(AdmissionLimits(per_address=1))
-            self.assertEqual([admission.enter(host) for host in same], [None, TOO_OFTEN])
+            self.assertEqual([admission.enter(host) for host in same], [None, TOO_MANY_OF_ONE])
             self.assertIsNone(admission.enter(other))
             admission.leave(same[0])
             self.assertIsNone(admission.enter(same[1]))
@@ -74,11 +80,12 @@ class AdmissionTests(SynchronousTestCase):
         answers = [admission.enter(ONE) for _ in range(32)]
         self.assertEqual(answers, [None] * 30 + [TOO_OFTEN] * 2)
         self.assertIsNone(admission.enter(TWO))
-        # What was turned away counts: who does not stop is not let in.
-        self.clock.advance(2)
-        self.assertEqual(admission.enter(ONE), TOO_OFTEN)
-        self.clock.advance(8)
-        self.assertIsNone(admission.enter(ONE))
+        # What was turned away does not count: who comes too often gets the rate, not nothing.
+        answers = []
+        for _ in range(20):
+            self.clock.advance(1)
+            answers.append(admission.enter(ONE))
+        self.assertEqual(answers, [TOO_OFTEN, None] * 10)
 
     def test_command_rate(self) -> None:
         admission = self.admission(AdmissionLimits(command_rate=0.5))
@@ -100,11 +107,11 @@ class AdmissionTests(SynchronousTestCase):
         admission.enter(ONE)
         admission.enter(TWO)
         admission.change(AdmissionLimits(per_address=1), lambda host: False)
-        self.assertEqual(admission.enter(TWO), TOO_OFTEN)
+        self.assertEqual(admission.enter(TWO), TOO_MANY_OF_ONE)
         admission.leave(ONE)
         self.assertEqual(admission.open, 1)
         self.assertIsNone(admission.enter(ONE))
-        self.assertEqual(admission.enter(ONE), TOO_OFTEN)
+        self.assertEqual(admission.enter(ONE), TOO_MANY_OF_ONE)
 
 
 class TurnedAwayTests(SynchronousTestCase):
@@ -114,7 +121,7 @@ class TurnedAwayTests(SynchronousTestCase):
         for limits, text in (
             (AdmissionLimits(connections=1), b"421 4.7.0 Too many connections, try"),
             (AdmissionLimits(per_address=1), b"421 4.7.0 Too many connections from your address"),
-            (AdmissionLimits(connection_rate=0.01), b"421 4.7.0 Too many connections from your"),
+            (AdmissionLimits(connection_rate=0.01), b"421 4.7.0 You connect too often, try again"),
         ):
             listening = Listening(limits=limits)
             first = listening.connect(address(ONE))
@@ -141,6 +148,21 @@ class TurnedAwayTests(SynchronousTestCase):
         for _ in range(3):
             transport = listening.connect(UNIXAddress(None), b"NOOP\r\n" * 9)
             self.assertEqual(transport.value().count(b"\r\n250 "), 9)
+
+
+class AddressTests(SynchronousTestCase):
+    """Requirement 19: a client's address is told as an address literal can hold it."""
+
+    def test_mapped_and_zoned(self) -> None:
+        """On a socket for both, IPv4 comes as IPv6; a link-local address comes with its zone."""
+        for peer, plain in (
+            (f"::ffff:{ONE}", ONE),
+            ("fe80::1%eth0", "fe80::1"),
+            ("2001:DB8:0::7", "2001:db8::7"),
+        ):
+            listening = Listening()
+            transport = listening.connect(IPv6Address("TCP", peer, 1))
+            self.assertEqual(listening.client(transport), plain)
 
 
 class SwitchedOffTests(SynchronousTestCase):

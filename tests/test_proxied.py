@@ -120,6 +120,12 @@ class BeliefTests(SynchronousTestCase):
             listening = Listening()
             self.assertEqual(listening.client(listening.connect(PROXY, header)), "10.0.0.1")
 
+    def test_client_on_a_socket_for_both(self) -> None:
+        """A proxy that listens on IPv6 for IPv4, too, names a client of IPv4 in its form."""
+        listening = Listening()
+        header = HEADER.replace(b"TCP4 198", b"TCP6 ::ffff:198").replace(b" 192", b" ::ffff:192")
+        self.assertEqual(listening.client(listening.connect(PROXY, header)), "198.51.100.7")
+
     def test_cut_at_every_octet(self) -> None:
         """Requirement 2: segments change nothing, and what is behind the header is not lost."""
         whole = HEADER + b"NOOP\r\n"
