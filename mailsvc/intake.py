@@ -22,6 +22,7 @@ from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
 from mailsvc.interfaces import IIncoming, IRouter, ISender, ISpool
 from mailsvc.message import Address, Client, Envelope, Recipient, Reply
 from mailsvc.realm import Authentication, Login, LoginExchange, Peer
+from mailsvc.smtp.grammar import parse_mailbox
 from mailsvc.smtp.questions import (
     Answer,
     Authenticated,
@@ -198,8 +199,10 @@ class Conversation:
 
     async def verify(self, asked: VerifyAsked) -> Answer:
         """Answer VRFY where the policy allows it (RFC 5321 section 3.5)."""
-        local, _, domain = asked.text.strip("<> ").rpartition("@")
-        address = Address(local, domain) if local else Address(domain, self._intake.hostname)
+        text = asked.text.strip("<> ")
+        address = parse_mailbox(text) or parse_mailbox(f"{text}@{self._intake.hostname}")
+        if address is None:
+            return NO_SUCH_USER
         try:
             await self._intake.router.route(address, self._sender)
         except Refused as refused:

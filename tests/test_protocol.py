@@ -173,6 +173,18 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(
             answers[-2:], ["250 2.1.5 <known@mx.example.com>", "550 5.1.1 No such mailbox"]
         )
+        # An address is understood as in RCPT, and what is none is nobody's.
+        self.assertEqual(
+            reception.say(
+                'VRFY "known"@mx.example.com',
+                'VRFY <"k\\nown">',
+                "VRFY known@mx.example.com x",
+                "VRFY known@",
+                "VRFY @",
+                'VRFY "known',
+            ),
+            ["250 2.1.5 <known@mx.example.com>"] * 2 + ["550 5.1.1 No such mailbox"] * 4,
+        )
 
 
 class LoginTests(SynchronousTestCase):

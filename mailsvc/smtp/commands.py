@@ -301,11 +301,11 @@ def help_(talk: Conversation, argument: bytes) -> None:
     """HELP, RFC 5321 section 4.1.1.8."""
     topic = argument.strip(b" ").upper()
     command = COMMANDS.get(topic)
+    others = (b"HELO", b"EHLO") if talk.policy.role == "lmtp" else (b"LHLO",)
     if not topic:
-        others = (b"HELO", b"EHLO") if talk.policy.role == "lmtp" else (b"LHLO",)
         verbs = " ".join(verb.decode("ascii") for verb in COMMANDS if verb not in others)
         talk.say(Reply(214, f"Commands: {verbs}\nHELP command tells more", "2.0.0"))
-    elif command is not None:
+    elif command is not None and topic not in others:
         talk.say(Reply(214, command.help, "2.0.0"))
     else:
         talk.error(replies.NO_HELP)

@@ -210,7 +210,7 @@ def _has_dsn(policy: Policy, secure: bool) -> bool:
 
 
 def _has_auth(policy: Policy, secure: bool) -> bool:
-    return bool(policy.mechanisms or policy.cleartext_mechanisms)
+    return bool(policy.mechanisms if secure else policy.cleartext_mechanisms)
 
 
 def _has_requiretls(policy: Policy, secure: bool) -> bool:
