@@ -25,6 +25,11 @@ from mailsvc.errors import ConfigError
 #: A chain and its key are a few KiB.
 _LARGEST = 1 << 20
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
+#: What may hold no certificate: keys, by their names, and whole blocks such as parameters.
+_KEY_NAME = re.compile(r"privkey.*\.pem|.+[.-]key\.pem")
+_OTHER = re.compile(
+    rb"-----BEGIN (?![A-Z ]*PRIVATE KEY)([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL
+)
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?-----END [A-Z ]*-----", re.DOTALL)
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -51,7 +56,7 @@ class KeyPair:
 def find(path: str, *, deeper: bool = True) -> Iterator[str]:
     """Yield the files with a certificate that ``path`` stands for, sorted; blocking.
 
-    :raises ConfigError: a file cannot be read.
+    :raises ConfigError: a file cannot be read, or holds neither a certificate nor anything else.
     :raises OSError: a directory cannot be.
     """
     if not os.path.isdir(path):
@@ -69,8 +74,14 @@ def find(path: str, *, deeper: bool = True) -> Iterator[str]:
         if os.path.isdir(file):
             if deeper:
                 yield from find(file, deeper=False)
-        elif name.endswith((".pem", ".crt", ".cer")) and _CERTIFICATE.search(read_pem(file)):
-            yield file
+        elif name.endswith((".pem", ".crt", ".cer")):
+            octets = read_pem(file)
+            if _CERTIFICATE.search(octets):
+                yield file
+            elif not (_KEY_NAME.fullmatch(name) or _OTHER.search(octets)):
+                # Nothing, or half a file: one that is being written.  Without it, clients that ask
+                # for its names would be shown the certificate of others.
+                raise ConfigError(f"{file}: holds no certificate")
 
 
 def read_pem(path: str) -> bytes:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import SystemRandom
 from typing import Any
 
@@ -292,16 +293,21 @@ class MailService(MultiService):
 
     def _swap(self, composition: Composition) -> None:
         """Change to a new composition, or raise and change nothing."""
-        old = {each.listener.endpoint: each for each in self.bound}
+        # By endpoint; one of the system's choice (tcp:0) may be there several times.
+        old: dict[str, list[Bound]] = {}
+        for each in self.bound:
+            old.setdefault(each.listener.endpoint, []).append(each)
         listeners = composition.settings.listeners
-        new = self._bind(composition, [each for each in listeners if each.endpoint not in old])
+        stay = [old[each.endpoint].pop(0) if old.get(each.endpoint) else None for each in listeners]
+        added = [each for each, bound in zip(listeners, stay, strict=True) if bound is None]
+        new = self._bind(composition, added)
         try:
             serve = self.serving.prepare(composition)
         except ConfigError:
             for bound in new:
                 bound.port.stopListening()
             raise
-        fresh = {each.listener.endpoint: each for each in new}
+        fresh = iter(new)
         replaced = self.composition
         self.composition = composition
         self.admission.change(composition.admission, composition.settings.limits.exempt.cover)
@@ -311,8 +317,8 @@ class MailService(MultiService):
         )
         self.dispatcher.replace(composition.destinations)
         kept = []
-        for listener in listeners:
-            bound = fresh.get(listener.endpoint) or old.pop(listener.endpoint)
+        for listener, staying in zip(listeners, stay, strict=True):
+            bound = staying or next(fresh)
             bound.listener = listener
             bound.factory.rules = self._rules(composition, listener)
             bound.factory.implicit = listener.tls == "implicit"
@@ -320,7 +326,7 @@ class MailService(MultiService):
         self.bound = kept
         for bound in new:
             bound.accept()
-        for bound in old.values():
+        for bound in chain.from_iterable(old.values()):
             bound.port.stopListening()
         serve()
         self._close(replaced)

@@ -95,6 +95,10 @@ def connect(
     return Ends(client, server)
 
 
+#: Of Diffie-Hellman: what is in PEM besides certificates and keys.
+PARAMETERS = b"-----BEGIN DH PARAMETERS-----\nMAYCAQcCAQU=\n-----END DH PARAMETERS-----\n"
+
+
 class Base(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -144,6 +148,7 @@ class LayoutTests(Base):
         self.pair(self.issuer.host("a.example"), "a.crt", "a.key")
         self.pair(self.issuer.host("b.example"), "b.pem", "b-key.pem")
         self.pair(self.issuer.host("c.example"), "c.cer", "c.key.pem")
+        (self.directory / "dh.pem").write_bytes(PARAMETERS)
         self.assertEqual(self.load(), ["a.crt", "b.pem", "c.cer"])
 
     def test_certbot(self) -> None:
@@ -213,6 +218,16 @@ class ProblemTests(Base):
         loop = str(self.directory / "loop")
         os.symlink("loop", loop)
         self.assertIn("loop: Too many levels of symbolic links", self.problem(loop))
+
+    def test_half_a_file_in_a_directory(self) -> None:
+        """A file that is being written is no file to pass over: its names would be lost."""
+        self.file("a.pem", "a.example")
+        issued = self.issuer.host("b.example")
+        for octets in (b"", b"\n", issued.chain[:20], issued.key_pem[:-9], issued.key_pem):
+            self.put("b.pem", octets)
+            self.assertEqual(self.problem(), "b.pem: holds no certificate")
+        self.put("b.pem", issued.chain[:200])
+        self.assertEqual(self.problem(), "b.pem: holds no certificate that can be read")
 
     def test_no_key(self) -> None:
         self.put("a.pem", self.issuer.host("a.example").chain)
@@ -328,6 +343,15 @@ class ReloadTests(Base):
         wrong = self.assertRaises(ConfigError, store.reload)
         self.assertEqual(wrong.problems, (f"{path}: holds no certificate that can be read",))
         self.assertEqual(self.shown(store), ["old.example"])
+
+    def test_a_file_that_is_being_written_keeps_the_old(self) -> None:
+        self.file("a.pem", "a.example")
+        path = self.file("b.pem", "b.example")
+        store = CertificateStore(str(self.directory))
+        Path(path).write_bytes(b"")
+        wrong = self.assertRaises(ConfigError, store.reload)
+        self.assertEqual(wrong.problems, (f"{path}: holds no certificate",))
+        self.assertEqual(self.shown(store, b"b.example"), ["b.example"])
 
     def test_from_elsewhere(self) -> None:
         store = CertificateStore(self.file("a.pem", "old.example"))

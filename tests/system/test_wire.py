@@ -20,15 +20,18 @@ _ID = re.compile(rb"OK \w+")
 
 
 class Wire:
-    """A plain socket and what it reads."""
+    """A plain socket and what it reads.
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE)
+    :param source: the address that it comes from.
+    """
+
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, octets: bytes, size: int = 0) -> None:
         """Send, in segments of ``size`` octets; 0: in one."""
-        step = size or len(octets)
+        step = size or len(octets) or 1
         for start in range(0, len(octets), step):
             self.socket.sendall(octets[start : start + step])
 
