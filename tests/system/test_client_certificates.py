@@ -5,12 +5,14 @@ from __future__ import annotations
 import smtplib
 import ssl
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.issuer import Issuer
 from tests.system import configurations, mails
 from tests.system.authority import authority
 from tests.system.harness import DEADLINE, SystemTestCase
+from tests.system.test_clients import curl, msmtp
 
 
 class ClientCertificateTests(SystemTestCase):
@@ -61,6 +63,31 @@ class ClientCertificateTests(SystemTestCase):
             client.sendmail("carol@example.org", "bob@example.com", mails.simple())
         for mail in self.in_maildir(2):
             self.assertIn(b" with ESMTPSA ", mail)
+
+    @pytest.mark.needs("curl")
+    def test_curl(self) -> None:
+        mail = str(self.write("mail.eml", mails.simple()))
+        starttls, secure = self.running.ports()
+        for url in (f"smtp://localhost:{starttls}", f"smtps://localhost:{secure}"):
+            self.run_program(
+                *curl(url),
+                *("--ssl-reqd", "--cacert", self.trust, "--cert", self.known),
+                *("--user", "carol:", "--login-options", "AUTH=EXTERNAL", "--upload-file", mail),
+            )
+        for filed in self.in_maildir(2):
+            self.assertIn(b" with ESMTPSA ", filed)
+
+    @pytest.mark.needs("msmtp")
+    def test_msmtp(self) -> None:
+        self.run_program(
+            *msmtp(self.running.port, "localhost"),
+            *("--tls=on", f"--tls-trust-file={self.trust}", f"--tls-cert-file={self.known}"),
+            *(f"--tls-key-file={self.known}", "--auth=external", "--user=carol"),
+            "bob@example.com",
+            stdin=mails.simple().replace(b"\r\n", b"\n"),
+        )
+        (filed,) = self.in_maildir(1)
+        self.assertIn(b" with ESMTPSA ", filed)
 
     def test_unknown(self) -> None:
         """Without a certificate that stood the test, EXTERNAL is neither announced nor done."""

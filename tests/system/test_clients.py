@@ -256,6 +256,55 @@ class SecureTests(SecureTestCase):
         self.arrived(b"ESMTPSA")
 
 
+class CramMd5Tests(SystemTestCase):
+    """Requirement 34: CRAM-MD5 where a checker can serve it, and only if it is switched on."""
+
+    def listen(self, *keys: str) -> int:
+        """Run a submission listener without TLS, for a user whose password is in the file."""
+        text = configurations.maildir(self.directory, configurations.listener("submission"))
+        auth = "\n".join(("[auth]", f'checkers = ["memory:{USER}:{PASSWORD}"]', *keys))
+        return self.configured(f"{text}\n{auth}\n").port
+
+    def test_off(self) -> None:
+        with smtplib.SMTP("localhost", self.listen("cleartext = true"), timeout=60) as client:
+            client.ehlo()
+            self.assertEqual(client.esmtp_features["auth"].split(), ["PLAIN", "LOGIN"])
+            self.assertEqual(client.docmd("AUTH", "CRAM-MD5")[0], 504)
+
+    def test_smtplib(self) -> None:
+        with smtplib.SMTP("localhost", self.listen("cram_md5 = true"), timeout=60) as client:
+            client.ehlo()
+            self.assertEqual(client.esmtp_features["auth"].split(), ["CRAM-MD5"])
+            with self.assertRaises(smtplib.SMTPAuthenticationError):
+                client.login(USER, "wrong")
+            client.login(USER, PASSWORD)
+            client.sendmail(*ENVELOPE, MAIL)
+        (filed,) = self.in_maildir(1)
+        self.assertIn(b" with ESMTPA id ", filed)
+
+    @pytest.mark.needs("curl", "msmtp", "swaks")
+    def test_others(self) -> None:
+        port = self.listen("cram_md5 = true")
+        mail = str(self.write("mail.eml", MAIL))
+        secret = self.write("password", PASSWORD)
+        self.run_program(
+            *curl(f"smtp://localhost:{port}"),
+            *("--user", f"{USER}:{PASSWORD}", "--upload-file", mail),
+        )
+        self.run_program(
+            *swaks(port, "localhost"),
+            *("--auth", "CRAM-MD5", "--auth-user", USER, "--auth-password", PASSWORD),
+            *("--data", f"@{self.write('lf.eml', FILED)}"),
+        )
+        self.run_program(
+            *msmtp(port, "localhost"),
+            *("--auth=cram-md5", f"--user={USER}", f"--passwordeval=cat {secret}", ENVELOPE[1]),
+            stdin=FILED,
+        )
+        for filed in self.in_maildir(3):
+            self.assertIn(b" with ESMTPA id ", filed)
+
+
 def curl(url: str) -> list[str]:
     """Return a curl command that sends from and to the test's envelope."""
     envelope = ["--mail-from", ENVELOPE[0], "--mail-rcpt", ENVELOPE[1]]

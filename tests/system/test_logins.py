@@ -9,6 +9,7 @@ import os
 import smtplib
 import ssl
 
+import pytest
 import scramp
 
 from tests.floors import ROOT
@@ -17,6 +18,7 @@ from tests.system.authority import authority
 from tests.system.harness import DEADLINE, SystemTestCase
 from tests.system.receiver import Receiver
 from tests.system.secure import PASSWORD, USER, SecureTestCase
+from tests.system.test_clients import curl, msmtp
 
 ENVELOPE = ("ann@sender.example", "bob@example.com")
 EXAMPLE = ROOT / "docs" / "examples" / "token_checker.py"
@@ -150,6 +152,28 @@ class TokenTests(SystemTestCase):
         self.in_maildir(2)
         self.assertEqual([each.body for each in self.endpoint.requests], [b"token=abc.def"] * 2)
         self.assertNotIn("abc.def", self.running.output)
+
+    @pytest.mark.needs("curl", "msmtp")
+    def test_clients_that_bring_a_token(self) -> None:
+        self.endpoint.words = json.dumps({"active": True, "email": "tim@example.com"})
+        mail = str(self.write("mail.eml", mails.simple()))
+        secret = self.write("token", "abc.def")
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            self.run_program(
+                *curl(f"smtp://localhost:{self.running.port}"),
+                *("--ssl-reqd", "--cacert", self.trust, "--upload-file", mail),
+                *("--user", "tim@example.com:", "--oauth2-bearer", "abc.def"),
+                *("--login-options", f"AUTH={mechanism}"),
+            )
+            self.run_program(
+                *msmtp(self.running.port, "localhost"),
+                *("--tls=on", f"--tls-trust-file={self.trust}", f"--auth={mechanism.lower()}"),
+                *("--user=tim@example.com", f"--passwordeval=cat {secret}", ENVELOPE[1]),
+                stdin=mails.simple().replace(b"\r\n", b"\n"),
+            )
+        for filed in self.in_maildir(4):
+            self.assertIn(b" with ESMTPSA id ", filed)
+        self.assertEqual([each.body for each in self.endpoint.requests], [b"token=abc.def"] * 4)
 
     def test_a_bad_token(self) -> None:
         command = "XOAUTH2 " + encoded("user=tim@example.com\1auth=Bearer abc.def\1\1")
