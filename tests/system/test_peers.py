@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system import mails
+from tests.system import configurations, mails
 from tests.system.harness import Timeout, until
 from tests.system.secure import PASSWORD, USER, SecureTestCase
 
@@ -99,6 +99,7 @@ relayhost = [localhost]:{port}
 smtp_tls_security_level = secure
 smtp_tls_secure_cert_match = nexthop
 smtp_tls_CAfile = {home}/authority.pem
+smtp_tls_wrappermode = {wrapped}
 smtp_sasl_auth_enable = {auth}
 smtp_sasl_password_maps = texthash:{home}/passwords
 smtp_sasl_security_options = noanonymous
@@ -120,6 +121,7 @@ smtp unix - - n - - smtp
 relay unix - - n - - smtp
 error unix - - n - - error
 retry unix - - n - - error
+lmtp unix - - n - - lmtp
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
@@ -142,6 +144,7 @@ all:
 begin transports
 out:
   driver = smtp
+  protocol = {protocol}
   allow_localhost
   hosts_require_tls = *
   hosts_require_auth = {auth}
@@ -211,6 +214,7 @@ class RelayTestCase(SecureTestCase):
             POSTFIX_MAIN.format(
                 home=self.home,
                 port=port,
+                wrapped="yes" if port == self.implicit else "no",
                 auth="yes" if mechanisms else "no",
                 mechanisms=mechanisms,
                 log=log,
@@ -245,6 +249,7 @@ class RelayTestCase(SecureTestCase):
             EXIM.format(
                 home=self.home,
                 port=port,
+                protocol="smtps" if port == self.implicit else "smtp",
                 auth=auth,
                 chunking=chunking,
                 program=shutil.which("exim4"),
@@ -277,6 +282,14 @@ class RelayTests(RelayTestCase):
     @pytest.mark.needs("postfix")
     def test_postfix_logged_in(self) -> None:
         self.postfix(self.submission, "plain, login", b"ESMTPSA")
+
+    @pytest.mark.needs("postfix")
+    def test_postfix_logged_in_under_implicit_tls(self) -> None:
+        self.postfix(self.implicit, "plain, login", b"ESMTPSA")
+
+    @pytest.mark.needs("exim4")
+    def test_exim_logged_in_under_implicit_tls(self) -> None:
+        self.exim(self.implicit, "*", "*", b"ESMTPSA")
 
     @pytest.mark.needs("exim4")
     def test_exim_to_the_mx_with_chunking(self) -> None:
@@ -322,6 +335,35 @@ class NotifiedRelayTests(RelayTestCase):
             b"Subject: Hello",
         ):
             self.assertIn(b"\n%b\n" % field, notification)
+
+
+@pytest.mark.proof
+class LMTPRelayTests(RelayTestCase):
+    """A mail server in front hands mail over by LMTP, with a reply for each recipient."""
+
+    @pytest.mark.needs("postfix")
+    def test_postfix(self) -> None:
+        server = self.configured(
+            configurations.maildir(
+                self.directory, configurations.listener("lmtp"), to='"bob@example.com"'
+            )
+        )
+        etc, log = self.run_postfix(server.port)
+        self.run_program(
+            *("postconf", "-c", etc, "-e", "relayhost ="),
+            *(f"default_transport = lmtp:inet:[127.0.0.1]:{server.port}",),
+            "lmtp_destination_recipient_limit = 50",
+        )
+        self.run_program("postfix", "-c", etc, "reload")
+        self.run_program(
+            *("sendmail", "-C", etc, "-i", "-f", SENDER, RECIPIENT, "carol@example.com"),
+            stdin=mails.eight_bit().replace(b"\r\n", b"\n"),
+        )
+        self.check(log, b"LMTP id ", mails.eight_bit())
+        until(lambda: b"status=bounced" in log.read_bytes(), "a bounce")
+        told = log.read_text("utf-8")
+        self.assertRegex(told, r"to=<bob@example\.com>.* status=sent \(250 2\.0\.0 OK ")
+        self.assertRegex(told, r"to=<carol@example\.com>.* status=bounced .* 550 5\.1\.1 ")
 
 
 @pytest.mark.proof
