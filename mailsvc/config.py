@@ -35,7 +35,14 @@ from mailsvc.settings import (
     Tls,
 )
 from mailsvc.spelling import did_you_mean
-from mailsvc.vetting import endpoint_fault, endpoint_parts, hostname_fault, is_loopback, url_fault
+from mailsvc.vetting import (
+    endpoint_fault,
+    endpoint_parts,
+    goes_in_clear,
+    hostname_fault,
+    is_loopback,
+    url_fault,
+)
 
 __all__ = ["load", "quick", "read", "rule_of"]
 
@@ -136,6 +143,7 @@ class _Reading:
         destinations = self._destinations(data)
         listeners = self._array(data, "listener", Listener)
         self._listeners(listeners, tls, auth)
+        self._required_tls(listeners, destinations)
         routes = self._array(data, "route", RouteKeys)
         names = _names(data)
         rules = tuple(
@@ -229,6 +237,20 @@ class _Reading:
                 if first != index and not re.match(r"tcp6?:(port=)?0(:|$)", listener.endpoint):
                     place = self.places.locate(f"listener.{first}", "endpoint")
                     self.fault(section, "endpoint", f"{place} listens there already")
+
+    def _required_tls(
+        self, listeners: Sequence[tuple[int, Listener]], destinations: Mapping[str, Destination]
+    ) -> None:
+        """REQUIRETLS is not announced where mail would go on in clear (RFC 8689 section 4.2.1)."""
+        clear = [
+            name
+            for name, each in destinations.items()
+            if goes_in_clear(getattr(each.options, "url", ""))
+        ]
+        for index, listener in listeners:
+            if listener.requiretls and listener.tls != "none" and clear:
+                text = f"cannot be kept: mail to {clear[0]!r} goes on without TLS"
+                self.fault(f"listener.{index}", "requiretls", text)
 
     def _destinations(self, data: Mapping[str, object]) -> dict[str, Destination]:
         tables = data.get("destination", {})
@@ -374,7 +396,8 @@ def _listener_faults(
         yield "endpoint", "LMTP must not use port 25, which is SMTP's"
     if listener.tls != "none" and tls is not None and not tls.certificates:
         yield "tls", f'"{listener.tls}" needs the key certificates under [tls]'
-    if listener.role == "submission" and auth is not None and not auth.configured:
-        yield "role", "a submission listener needs the key users or checkers under [auth]"
+    if listener.role == "submission" and auth is not None and tls is not None:
+        if not auth.configured and not (tls.client_ca and listener.tls != "none"):
+            yield "role", "a submission listener needs the key users or checkers under [auth]"
     if listener.tls == "none" and listener.requiretls:
         yield "requiretls", "needs TLS on this listener"

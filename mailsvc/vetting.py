@@ -116,6 +116,17 @@ def url_fault(text: str) -> str:
     return ""
 
 
+def goes_in_clear(url: str) -> bool:
+    """Say whether what is sent to a URL leaves this machine without TLS."""
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return False
+    host = parts.hostname or ""
+    return host != "localhost" and not (
+        _is_address(host) and ipaddress.ip_address(host).is_loopback
+    )
+
+
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -177,6 +177,32 @@ class Readings(SynchronousTestCase):
 
 
 class WholeFileTests(Readings):
+    def test_submission_by_client_certificates(self) -> None:
+        """AUTH EXTERNAL is a login like others, where there is TLS."""
+        tls = '[tls]\ncertificates = "c.pem"\nclient_ca = "ca.pem"'
+        for how in ("starttls", "implicit"):
+            text = self.with_line(
+                'endpoint = "tcp:25"', f'role = "submission"\ntls = "{how}"\n{tls}'
+            )
+            self.assertEqual(self.read(text).listeners[0].role, "submission")
+        text = self.with_line('endpoint = "tcp:25"', f'role = "submission"\n{tls}')
+        error = self.assertRaises(ConfigError, self.read, text)
+        self.assertIn("a submission listener needs", str(error))
+
+    def test_requiretls_for_webhooks_of_this_machine(self) -> None:
+        for url in (
+            "https://x.example/",
+            "http://localhost/",
+            "http://127.0.0.1:8/",
+            "http://[::1]/",
+        ):
+            text = self.with_line(
+                'endpoint = "tcp:25"',
+                'tls = "starttls"\nrequiretls = true\n[tls]\ncertificates = "x.pem"\n'
+                f'[destination.b]\nkind = "webhook"\nurl = "{url}"\nallow_private = true',
+            )
+            self.assertTrue(self.read(text).listeners[0].requiretls)
+
     def test_values(self) -> None:
         settings = self.read(WHOLE)
         self.assertEqual(settings.hostname, "mx.example.com")
@@ -378,6 +404,15 @@ deliver = "archives"
             ('endpoint = "tcp:25"', "requiretls = true"): (
                 4,
                 "[[listener]] requiretls: needs TLS on this listener",
+            ),
+            (
+                'endpoint = "tcp:25"',
+                'tls = "starttls"\nrequiretls = true\n'
+                '[tls]\ncertificates = "x.pem"\n'
+                '[destination.clear]\nkind = "webhook"\nurl = "http://192.0.2.1/"',
+            ): (
+                5,
+                "[[listener]] requiretls: cannot be kept: mail to 'clear' goes on without TLS",
             ),
             ('endpoint = "tcp:25"', "requiretls = 1"): (
                 4,
