@@ -209,6 +209,7 @@ class Composition:
             recipients=limits.recipients,
             hops=limits.hops,
             bad_commands=limits.bad_commands,
+            refused_recipients=limits.refused_recipients,
             failures=self.settings.auth.failures,
             messages=limits.messages,
             starttls=listener.tls == "starttls",

@@ -126,6 +126,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     :ivar header_size: octets of the header section.
     :ivar hops: Received fields, beyond which a message is taken to loop.
+    :ivar refused_recipients: RCPT refused for good between two messages; 0 for no limit.
     :ivar messages: per connection; 0 for no limit.
     :ivar connection_rate: connections of one address; 0 for no limit.
     :ivar command_rate: commands of one address; 0 for no limit.
@@ -148,6 +149,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     recipients: Annotated[int, Meta(ge=100, le=100_000)] = 1000
     hops: Annotated[int, Meta(ge=25, le=1000)] = 100
     bad_commands: Annotated[int, Meta(ge=1, le=1000)] = 10
+    refused_recipients: Count = 100
     messages: Count = 0
     connections: Positive = 10_000
     connections_per_address: Positive = 50

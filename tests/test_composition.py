@@ -29,6 +29,7 @@ header_size = "102 KiB"
 recipients = 103
 hops = 104
 bad_commands = 105
+refused_recipients = 122
 messages = 106
 connections = 107
 connections_per_address = 108
@@ -122,6 +123,7 @@ class CompositionTests(SynchronousTestCase):
                 recipients=103,
                 hops=104,
                 bad_commands=105,
+                refused_recipients=122,
                 messages=106,
             ),
         )

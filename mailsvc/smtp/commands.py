@@ -190,6 +190,13 @@ def rcpt(talk: Conversation, argument: bytes) -> None:
 
 def _recipient_answered(talk: Conversation, answer: Answer) -> None:
     if isinstance(answer, Reply):
+        if answer.code >= 500:
+            talk.refused += 1
+            most = talk.policy.refused_recipients
+            if most and talk.refused > most:
+                # Somebody is looking for addresses that there are.
+                talk.end(replies.TOO_MANY_REFUSED)
+                return
         talk.say(answer)
         if answer.code >= 300:
             return

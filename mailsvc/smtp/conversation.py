@@ -35,6 +35,7 @@ class Conversation:
     :ivar transactions: accepted MAIL commands of this connection.
     :ivar errors: bad commands since the last accepted message.
     :ivar failures: refused authentications.
+    :ivar refused: recipients that the owner refused for good since the last accepted message.
     :ivar body: the BODY of this transaction.
     :ivar ceiling: octets that every recipient of this transaction takes.
     :ivar content: what is being received, from the answer to ContentStarted to its end.
@@ -65,6 +66,7 @@ class Conversation:
         "phase",
         "policy",
         "recipients",
+        "refused",
         "secure",
         "state",
         "transactions",
@@ -85,6 +87,7 @@ class Conversation:
         self.transactions = 0
         self.errors = 0
         self.failures = 0
+        self.refused = 0
         self.body = "7BIT"
         self.ceiling = policy.message_size
         self.content: Content | None = None

@@ -16,6 +16,8 @@ class Policy:
     :ivar recipients: accepted ones of one transaction; more: 452 4.5.3.
     :ivar hops: Received fields in the header block; more: 554 5.4.6.
     :ivar bad_commands: answered between two accepted messages; the next one is 421 and the end.
+    :ivar refused_recipients: refused for good between two accepted messages, 0 for no limit; the
+        next one is 421 and the end.
     :ivar failures: refused authentications of one connection; the next AUTH is 421 and the end.
     :ivar messages: transactions of one connection, 0 for no limit; the next one is 421 and the end.
     :ivar starttls: STARTTLS can be had now.
@@ -35,6 +37,7 @@ class Policy:
     recipients: int = 1000
     hops: int = 100
     bad_commands: int = 10
+    refused_recipients: int = 100
     failures: int = 5
     messages: int = 0
     starttls: bool = False

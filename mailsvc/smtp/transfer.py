@@ -198,7 +198,7 @@ def _ended(talk: Conversation, answer: Answer) -> None:
     talk.finish()
     for reply in given:
         if reply.code < 300:
-            talk.errors = 0
+            talk.errors = talk.refused = 0
         elif reply.code == 421:
             talk.say(reply)
             return

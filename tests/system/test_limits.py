@@ -50,6 +50,7 @@ class ReplyTests(LimitsTestCase):
                     recipients = 100
                     hops = 25
                     bad_commands = 3
+                    refused_recipients = 4
                     messages = 2
                 """,
             )
@@ -75,6 +76,10 @@ class ReplyTests(LimitsTestCase):
         wrong = self.asked(port, GREETING + b"WHAT\r\n" * 4 + b"NOOP\r\n")
         self.assertEqual([line[:9] for line in wrong[-4:]], [b"500 5.5.1"] * 3 + [b"421 4.7.0"])
         self.assertIn(b"Too many bad commands", wrong[-1])
+        guesses = [b"RCPT TO:<b%d@elsewhere.example>\r\n" % number for number in range(5)]
+        answers = self.asked(port, GREETING + b"MAIL FROM:<>\r\n" + b"".join(guesses))
+        self.assertEqual([line[:9] for line in answers[-5:]], [b"550 5.7.1"] * 4 + [b"421 4.7.0"])
+        self.assertIn(b"Too many refused recipients", answers[-1])
         third = self.asked(port, GREETING + b"MAIL FROM:<>\r\nRSET\r\n" * 3)
         self.assertTrue(third[-1].startswith(b"421 4.7.0 Too many messages"), third[-1])
 
