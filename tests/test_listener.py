@@ -236,6 +236,8 @@ class HandshakeTests(SynchronousTestCase):
         )
         self.assertEqual(reception.codes("EHLO x.example", "STARTTLS")[-1:], ["220"])
         self.assertTrue(transport.started)
+        # Nobody is there any more, until it is known who is there under TLS.
+        self.assertEqual(reception.intake.authentication.realm.present, {})
         self.assertFalse(transport.disconnected)
         reception.clock.advance(29)
         self.assertFalse(transport.disconnected)

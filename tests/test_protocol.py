@@ -289,6 +289,19 @@ class NarrowTests(SynchronousTestCase):
         self.assertFalse(reception.transport.disconnecting)
         self.assertEqual(reception.codes("NOOP"), ["220", "250"])
 
+    def test_pause_after_a_write(self) -> None:
+        """Under TLS the socket turns out to be full later: then, too, the time begins again."""
+        reception = Reception(timers=Timers(write=60, command=300))
+        reception.codes("NOOP")
+        producer = reception.transport.producer
+        assert producer is not None
+        producer.pauseProducing()
+        reception.clock.advance(59)
+        producer.resumeProducing()
+        reception.clock.advance(299)
+        self.assertFalse(reception.transport.disconnecting)
+        self.assertEqual(reception.codes("NOOP"), ["250"])
+
 
 class _Wide(StringTransport):
     """Says, as sockets do, how much it reads at once."""

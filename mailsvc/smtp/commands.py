@@ -190,13 +190,8 @@ def rcpt(talk: Conversation, argument: bytes) -> None:
 
 def _recipient_answered(talk: Conversation, answer: Answer) -> None:
     if isinstance(answer, Reply):
-        if answer.code >= 500:
-            talk.refused += 1
-            most = talk.policy.refused_recipients
-            if most and talk.refused > most:
-                # Somebody is looking for addresses that there are.
-                talk.end(replies.TOO_MANY_REFUSED)
-                return
+        if answer.code >= 500 and talk.guessed():
+            return
         talk.say(answer)
         if answer.code >= 300:
             return
@@ -291,7 +286,7 @@ def _verified(talk: Conversation, answer: Answer, *, utf8: bool = False) -> None
         raise TypeError(f"not an answer to VRFY: {answer!r}")
     if answer.code == 421:
         talk.say(answer)
-    else:
+    elif answer.code < 500 or not talk.guessed():
         talk.send(answer.encode(utf8=utf8))
 
 

@@ -35,7 +35,7 @@ class Conversation:
     :ivar transactions: accepted MAIL commands of this connection.
     :ivar errors: bad commands since the last accepted message.
     :ivar failures: refused authentications.
-    :ivar refused: recipients that the owner refused for good since the last accepted message.
+    :ivar refused: addresses that the owner refused for good since the last accepted message.
     :ivar body: the BODY of this transaction.
     :ivar ceiling: octets that every recipient of this transaction takes.
     :ivar content: what is being received, from the answer to ContentStarted to its end.
@@ -129,6 +129,18 @@ class Conversation:
             self.end(replies.TOO_MANY_ERRORS)
         else:
             self._out.append(octets)
+
+    def guessed(self) -> bool:
+        """Count an address that the owner refuses for good; say whether it was one too many.
+
+        Then the reply is 421 and the session ends: somebody is looking for addresses that there are.
+        """
+        self.refused += 1
+        most = self.policy.refused_recipients
+        if not most or self.refused <= most:
+            return False
+        self.end(replies.TOO_MANY_REFUSED)
+        return True
 
     # What the owner is told and asked
 

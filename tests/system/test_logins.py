@@ -49,6 +49,8 @@ class LargeTests(SecureTestCase):
 class ChannelBindingTests(SecureTestCase):
     """SCRAM-SHA-256-PLUS on a real connection: the client is scramp, TLS is OpenSSL's."""
 
+    auth = 'failures = 2\ndelay = "1 ms"'
+
     def connect(self, most: ssl.TLSVersion) -> tuple[smtplib.SMTP, ssl.SSLSocket]:
         context = ssl.create_default_context(cafile=self.trust)
         context.maximum_version = most
@@ -59,11 +61,17 @@ class ChannelBindingTests(SecureTestCase):
         assert isinstance(client.sock, ssl.SSLSocket)
         return client, client.sock
 
-    def login(self, client: smtplib.SMTP, name: str = "", binding: bytes = b"") -> int:
+    def login(
+        self,
+        client: smtplib.SMTP,
+        name: str = "",
+        binding: bytes = b"",
+        password: str = PASSWORD,
+    ) -> int:
         """Return the code of the reply to the client's last word; without a name bind nothing."""
         mechanism = "SCRAM-SHA-256-PLUS" if name else "SCRAM-SHA-256"
         scram = scramp.ScramClient(
-            [mechanism], USER, PASSWORD, channel_binding=(name, binding) if name else None
+            [mechanism], USER, password, channel_binding=(name, binding) if name else None
         )
         first = encoded(scram.get_client_first())
         code, challenge = client.docmd("AUTH", f"{mechanism} {first}")
@@ -102,6 +110,16 @@ class ChannelBindingTests(SecureTestCase):
         client.ehlo()
         self.assertIn("SCRAM-SHA-256-PLUS", client.esmtp_features["auth"].split())
         self.assertEqual(client.mail(ENVELOPE[0])[0], 530)
+
+    def test_starttls_forgives_no_failure(self) -> None:
+        """Requirement 33: failed logins are the connection's, in clear text and under TLS."""
+        client = smtplib.SMTP("localhost", self.submission, timeout=DEADLINE)
+        self.addCleanup(client.close)
+        client.ehlo()
+        self.assertEqual(self.login(client, password="wrong"), 535)
+        client.starttls(context=ssl.create_default_context(cafile=self.trust))
+        client.ehlo()
+        self.assertEqual(self.login(client, password="wrong"), 421)
 
     def test_somebody_between_is_found_out(self) -> None:
         """Who ends TLS in the middle has another certificate, and with that another binding."""
