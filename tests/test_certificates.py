@@ -300,6 +300,7 @@ class ChoiceTests(Base):
     def test_by_name(self) -> None:
         self.assertEqual(self.shown(self.store, b"a.example"), ["a.example"])
         self.assertEqual(self.shown(self.store, b"A.Example"), ["a.example"])
+        self.assertEqual(self.shown(self.store, b"a.example."), ["a.example"])
         self.assertEqual(self.shown(self.store, b"b.example"), ["*.b.example", "b.example"])
 
     def test_wildcard_is_one_label(self) -> None:

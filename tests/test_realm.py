@@ -486,6 +486,18 @@ class LoginTests(Base):
         self.assertEqual([each.called for each in flood], [True] * 40)
         self.assertEqual([event for event in self.events if ": 454" in event.text()], [])
 
+    def test_the_line_hides_the_check_no_less(self) -> None:
+        """Requirement 32: the delay counts from the end of the line, however long that was."""
+        authentication = self.authentication(rules=Penalty(address_free=99))
+        self.threads.hold()
+        *_, last = self.logins(authentication, (f"u{n}" for n in range(5)), repeat("192.0.2.1"))
+        self.clock.advance(5.25)
+        self.threads.release()
+        self.clock.advance(0.875)
+        self.assertFalse(last.called)
+        self.clock.advance(0.125)
+        self.assertTrue(last.called)
+
     def test_a_flood_at_one_user_keeps_nobody_out(self) -> None:
         """Requirement 33: nor the user, where that user has logged in from before."""
         authentication = self.authentication(waiting=8, rules=Penalty(user_free=99))

@@ -133,7 +133,7 @@ class Conversation:
     def guessed(self) -> bool:
         """Count an address that the owner refuses for good; say whether it was one too many.
 
-        Then the reply is 421 and the session ends: somebody is looking for addresses that there are.
+        Then the reply is 421 and the session ends: somebody is looking for addresses.
         """
         self.refused += 1
         most = self.policy.refused_recipients
