@@ -1,7 +1,8 @@
-"""Binds endpoints at once, and lets them accept later."""
+"""Binds endpoints at once, lets them accept later, and makes room for their connections."""
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -11,6 +12,13 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 
 from mailsvc.errors import ConfigError
+from mailsvc.vetting import endpoint_parts
+
+#: Connections that the kernel keeps until they are accepted: beyond it a client's first packet is
+#: lost, and it comes again a second later.  Twisted's own number is 50.
+_BACKLOG = 1024
+#: Files that are open besides connections: the spool, deliveries, webhooks.
+_OTHER_FILES = 1000
 
 
 def bind(reactor: Any, endpoint: str, factory: IProtocolFactory) -> IListeningPort:  # noqa: ANN401
@@ -21,7 +29,8 @@ def bind(reactor: Any, endpoint: str, factory: IProtocolFactory) -> IListeningPo
     results: list[Any] = []
     try:
         # Every endpoint that a configuration can name listens at once.
-        serverFromString(reactor, endpoint).listen(factory).addBoth(results.append)
+        server = serverFromString(reactor, _with_backlog(endpoint))
+        server.listen(factory).addBoth(results.append)
     except Exception as error:
         results.append(error)
     port: Any = results[0] if results else None
@@ -31,6 +40,29 @@ def bind(reactor: Any, endpoint: str, factory: IProtocolFactory) -> IListeningPo
     port.stopReading()
     bound: IListeningPort = port
     return bound
+
+
+def _with_backlog(endpoint: str) -> str:
+    words, keys = endpoint_parts(endpoint)
+    if words[0] not in ("tcp", "tcp6", "unix") or "backlog" in keys:
+        return endpoint
+    return f"{endpoint}:backlog={_BACKLOG}"
+
+
+def make_room(connections: int) -> str:
+    """Raise the limit of open files, which most shells set to 1024, for so many connections.
+
+    :return: what is wrong, if it may not be raised so far; or nothing.
+    """
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return ""
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most == wanted:
+        return ""
+    return f"only {most} files may be open at a time; {wanted} are needed (LimitNOFILE, ulimit -n)"
 
 
 def accept(port: IListeningPort) -> None:

@@ -172,6 +172,8 @@ class MailService(MultiService):
             emit(Alert(f"plugin not usable: {problem}"))
         for warning in settings.warnings:
             emit(Alert(warning))
+        if few := ports.make_room(settings.limits.connections):
+            emit(Alert(settings.problem("limits", "connections", few)))
         if self.composition.certificates is not None:
             for warning in self.composition.certificates.warnings(self.machine.reactor.seconds()):
                 emit(Alert(warning))
