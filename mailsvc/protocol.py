@@ -55,7 +55,6 @@ from mailsvc.smtp.questions import (
 from mailsvc.smtp.session import Session
 from mailsvc.timing import Timing
 
-TIMEOUT = Reply(421, "Timeout, closing connection", "4.4.2")
 BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
 EARLY = Reply(554, "You talked before the greeting", "5.5.1")
 TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
@@ -384,7 +383,7 @@ class SMTPProtocol(Protocol):
         elif self._waiting:
             self._timing.answering()
         else:
-            self._session.shut(TIMEOUT)
+            self._session.shut(self._timing.late(self._session))
             self._proceed()
 
 

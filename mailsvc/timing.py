@@ -7,8 +7,17 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from mailsvc.deadline import Deadline
+from mailsvc.message import Reply
 from mailsvc.rules import Timers
 from mailsvc.smtp.session import Phase, Session
+
+#: RFC 5321 section 4.5.3.2; a peer that was too slow is told for what.
+_LATE = {
+    Phase.COMMAND: Reply(421, "Timeout: no whole command came, closing connection", "4.4.2"),
+    Phase.AUTHENTICATION: Reply(421, "Timeout: no response came, closing connection", "4.4.2"),
+    Phase.CONTENT: Reply(421, "Timeout: no more content came, closing connection", "4.4.2"),
+}
+_TOO_LONG = Reply(421, "Timeout: the message took too long, closing connection", "4.4.2")
 
 
 class Timing:
@@ -75,6 +84,12 @@ class Timing:
             self._deadline.set(self._clock.seconds() + seconds)
         self._phase = phase
         self._timed = session.commands
+
+    def late(self, session: Session) -> Reply:
+        """Return what a peer is told that did not send in time what the session waits for."""
+        if session.phase is Phase.CONTENT and self._clock.seconds() >= self._content_deadline:
+            return _TOO_LONG
+        return _LATE[session.phase]
 
     def clear(self) -> None:
         """Wait for nothing more."""

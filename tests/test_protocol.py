@@ -342,7 +342,9 @@ class TimerTests(SynchronousTestCase):
             reception.protocol.dataReceived(bytes([octet]))
         self.assertEqual(reception.read(), [])
         reception.clock.advance(21)
-        self.assertEqual(reception.read(), ["421 4.4.2 Timeout, closing connection"])
+        self.assertEqual(
+            reception.read(), ["421 4.4.2 Timeout: no whole command came, closing connection"]
+        )
         self.assertTrue(reception.transport.disconnecting)
 
     def test_commands_in_time(self) -> None:
@@ -354,14 +356,17 @@ class TimerTests(SynchronousTestCase):
 
     def test_content(self) -> None:
         """Content may pause for a while, but not take for ever."""
-        for pause, pieces in ((181, 1), (100, 6)):
+        for pause, pieces, told in (
+            (181, 1, "no more content came"),
+            (100, 6, "the message took too long"),
+        ):
             reception = Reception(timers=Timers(idle=180, content=550))
             reception.codes(*MAIL, "DATA")
             for _ in range(pieces):
                 self.assertFalse(reception.transport.disconnecting)
                 reception.protocol.dataReceived(b"more\r\n")
                 reception.clock.advance(pause)
-            self.assertTrue(reception.read()[0].startswith("421 4.4.2"))
+            self.assertTrue(reception.read()[0].startswith(f"421 4.4.2 Timeout: {told}"))
             self.assertEqual(reception.message.fate, "aborted")
 
     def test_refused_chunk(self) -> None:
@@ -392,7 +397,7 @@ class TimerTests(SynchronousTestCase):
         reception.codes("EHLO x.example")
         self.assertEqual(reception.codes("AUTH LOGIN"), ["334"])
         reception.clock.advance(61)
-        self.assertTrue(reception.read()[0].startswith("421 4.4.2"))
+        self.assertTrue(reception.read()[0].startswith("421 4.4.2 Timeout: no response came"))
 
     def test_peer_that_does_not_leave(self) -> None:
         """A peer that neither reads the last reply nor goes is aborted."""

@@ -431,7 +431,8 @@ class LoginTests(Base):
 
     def test_a_broken_checker(self) -> None:
         """Requirement 31: 454, an event, and no penalty."""
-        authentication = self.authentication(Broken(), rules=Penalty(address_most=2))
+        rules = Penalty(address_free=0, address_most=2, drain=10_000)
+        authentication = self.authentication(Broken(), rules=rules)
         for _ in range(5):
             refused = self.refusal(self.plain(authentication, "tim", "hunter2"), 454)
             self.assertEqual(refused.reply.status, "4.7.0")

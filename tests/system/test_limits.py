@@ -162,8 +162,9 @@ class TimerTests(LimitsTestCase):
                 configurations.listener(more='proxy = ["127.0.0.2"]'),
                 limits="\n".join(
                     f'{name}_timeout = "2 s"'
-                    for name in ("command", "idle", "content", "handshake", "auth", "write")
-                ),
+                    for name in ("command", "idle", "handshake", "auth", "write")
+                )
+                + '\ncontent_timeout = "3 s"',
             )
             + f'\n[tls]\ncertificates = "{issued.identity}"\n[auth]\ncheckers = ["memory:a:b"]\n',
             listeners=3,
@@ -181,27 +182,27 @@ class TimerTests(LimitsTestCase):
         login.socket = context.wrap_socket(login.socket, server_hostname="localhost")
         self.addCleanup(login.socket.close)
         login.send(GREETING + b"AUTH LOGIN\r\n")
-        told: list[tuple[Wire, bytes]] = [(login, b"")]
-        for port, octets in (
-            (self.mx, b""),
-            (self.mx, b"EHLO client.exa"),
-            (self.mx, b"x" * 5000),
-            (self.mx, GREETING + ENVELOPE),
-            (self.mx, MAIL + b"A: b\r\n"),
-            (self.mx, GREETING + ENVELOPE + b"BDAT 9\r\nA: b"),
-            (self.mx, GREETING + b"BDAT 9 LAST\r\nA: b"),
+        command, content = b"no whole command came", b"no more content came"
+        told: list[tuple[Wire, bytes, bytes]] = [(login, b"", b"no response came")]
+        for octets, late in (
+            (b"", command),
+            (b"EHLO client.exa", command),
+            (b"x" * 5000, command),
+            (GREETING + ENVELOPE, command),
+            (MAIL + b"A: b\r\n", content),
+            (GREETING + ENVELOPE + b"BDAT 9\r\nA: b", content),
+            (GREETING + b"BDAT 9 LAST\r\nA: b", content),
         ):
-            told.append((self.client(port), octets))
+            told.append((self.client(self.mx), octets, late))
         silent = [(started, b"\x16\x03\x01")]
         silent += [(self.client(self.implicit), octets) for octets in (b"", b"\x16\x03")]
         silent += [(self.client(self.proxied, ONE), octets) for octets in (b"", b"PROXY TCP4 ")]
-        for wire, octets in told + silent:
+        for wire, octets in [*((wire, octets) for wire, octets, _ in told), *silent]:
             wire.send(octets)
         self.mail_goes_through(self.mx)
-        for wire, octets in told:
-            self.assertTrue(
-                wire.rest().endswith(b"421 4.4.2 Timeout, closing connection\r\n"), octets
-            )
+        for wire, octets, late in told:
+            last = wire.rest().splitlines()[-1]
+            self.assertEqual(last, b"421 4.4.2 Timeout: %b, closing connection" % late, octets)
         for wire, octets in silent:
             self.assertEqual(ended(wire.rest), b"", octets)
         self.mail_goes_through(self.mx)
@@ -209,20 +210,23 @@ class TimerTests(LimitsTestCase):
 
     def test_drips(self) -> None:
         """Octets that come one by one put neither a command off nor a whole content."""
-        wires = [self.client(self.mx), self.client(self.mx)]
-        wires[1].send(MAIL)
-        wires[1].until(b"<CRLF>.<CRLF>\r\n")
-        for wire in wires:
-            wire.socket.settimeout(0.05)
-            answer = b""
-            while b"\r\n421 4.4.2 Timeout" not in b"\r\n" + answer:
+        command, content = self.client(self.mx), self.client(self.mx)
+        content.send(MAIL)
+        content.until(b"<CRLF>.<CRLF>\r\n")
+        late = {command: b"no whole command came", content: b"the message took too long"}
+        answers = dict.fromkeys(late, b"")
+        while late:
+            for wire in list(late):
                 wire.send(b"x")
+                wire.socket.settimeout(0.05)
                 try:
                     octets = wire.socket.recv(1000)
                 except TimeoutError:
                     continue
-                self.assertTrue(octets, answer)
-                answer += octets
+                self.assertTrue(octets, answers[wire])
+                answers[wire] += octets
+                if b"421 4.4.2 Timeout: %b" % late[wire] in answers[wire]:
+                    del late[wire]
 
     def test_who_does_not_read(self) -> None:
         """It is not read from any more, and then its connection is cut."""
