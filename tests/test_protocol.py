@@ -52,6 +52,19 @@ class ReceivingTests(SynchronousTestCase):
         (accepted,) = reception.logged(MessageAccepted)
         self.assertIn("from=<a@example.org> to=<b@example.com>", accepted.text())
 
+    def test_whence_it_came(self) -> None:
+        """Requirement 19: the address is a literal of its kind; a Unix socket has none."""
+        for host, literal in (
+            ("192.0.2.1", "[192.0.2.1]"),
+            ("2001:db8::7", "[IPv6:2001:db8::7]"),
+            ("", "local"),
+        ):
+            reception = Reception(host=host)
+            reception.codes(*MAIL, "DATA")
+            reception.say(*CONTENT)
+            first, _, _ = reception.message.octets.decode().partition("\r\n")
+            self.assertEqual(first, f"Received: from client.example ({literal})")
+
     def test_no_250_before_the_commit(self) -> None:
         """Requirement 35: the answer waits for the commit, and what is pipelined behind."""
         reception = Reception()
