@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -78,6 +80,40 @@ class TurnsTests(SynchronousTestCase):
         for call in self.calls[1:]:
             call.callback("done")
         self.assertEqual(self.successResultOf(answers[3]), "done")
+
+    def test_a_long_line_of_short_calls(self) -> None:
+        """Clients that have gone end at once, hundreds in a row: that is no recursion."""
+        ended: list[int] = []
+
+        async def end(number: int) -> None:
+            ended.append(number)
+
+        for address in ("one", "two"):
+            self.take(address, "a")
+        for number in range(3000):
+            address = "three" if number < 1500 else f"address {number}"
+            taken = self.turns.take(address, "a", partial(end, number))
+            Deferred.fromCoroutine(taken)
+        self.assertEqual(ended, [])
+        self.calls[0].callback("done")
+        self.assertEqual(len(ended), 3000)
+
+    def test_a_line_that_waits_is_kept(self) -> None:
+        """One turn that is given back from within does not end the line of those behind it."""
+        self.turns = Turns(1)
+        self.take("one", "a")
+
+        async def end() -> None:
+            return
+
+        Deferred.fromCoroutine(self.turns.take("one", "a", end))
+        third, fourth = self.take("one", "a"), self.take("one", "a")
+        self.calls[0].callback("done")
+        self.assertEqual(len(self.called), 2)
+        self.calls[1].callback("done")
+        self.assertEqual(self.successResultOf(third), "done")
+        self.assertNoResult(fourth)
+        self.assertEqual(len(self.called), 3)
 
     def test_nothing_is_kept(self) -> None:
         for address in ("one", "two", "three"):
