@@ -9,9 +9,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from mailsvc.errors import SpoolFull
+from mailsvc.errors import Refused, SpoolFull
 from mailsvc.events import Broke, CommandRefused, MessageAccepted, MessageRefused
+from mailsvc.interfaces import IRouter, ISender
+from mailsvc.message import Address, Reply, Route
 from mailsvc.routing import Rule
 from mailsvc.rules import Timers
 from mailsvc.smtp.policy import Policy
@@ -154,6 +157,21 @@ class ReceivingTests(SynchronousTestCase):
         (refused,) = reception.logged(MessageRefused)
         self.assertRegex(refused.text(), r" size=\d+ .*: 552 5\.2\.3 ")
 
+    def test_the_smallest_size_of_several_routes(self) -> None:
+        """Requirement 12: one content for all recipients is as long as the narrowest route lets."""
+        wide, narrow = (
+            Rule((f"{name}@example.com",), ("app",), max_size=size)
+            for name, size in (("wide", 4096), ("narrow", 1024))
+        )
+        for names in (("wide", "narrow"), ("narrow", "wide")):
+            reception = Reception(wide, narrow)
+            recipients = [f"RCPT TO:<{name}@example.com>" for name in names]
+            self.assertEqual(
+                reception.codes(*MAIL[:2], *recipients, "DATA")[-3:], ["250", "250", "354"]
+            )
+            (answer,) = reception.say(*["x" * 70] * 30, ".")
+            self.assertTrue(answer.startswith("552 5.2.3"), answer)
+
     def test_protocols_and_null_sender(self) -> None:
         """Requirement 19: the trace field says how the mail came; the null reverse-path is one."""
         for policy, hello, parameters, protocol in (
@@ -198,6 +216,18 @@ class ReceivingTests(SynchronousTestCase):
             ),
             ["250 2.1.5 <known@mx.example.com>"] * 2 + ["550 5.1.1 No such mailbox"] * 4,
         )
+
+    def test_verify_later(self) -> None:
+        """Requirement 16: what cannot be said now is not denied for good."""
+
+        @implementer(IRouter)
+        class Down:
+            async def route(self, address: Address, sender: ISender) -> Route:
+                raise Refused(Reply(451, "Ask later", "4.4.3"))
+
+        reception = Reception(router=Down(), policy=Policy("mx.example.com", vrfy="anyone"))
+        *_, answer = reception.say("EHLO x.example", "VRFY bob@example.com")
+        self.assertEqual(answer, "451 4.4.3 Ask later")
 
 
 class LoginTests(SynchronousTestCase):
