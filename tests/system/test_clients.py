@@ -256,6 +256,26 @@ class SecureTests(SecureTestCase):
         self.arrived(b"ESMTPSA")
 
 
+class ProxyTests(SystemTestCase):
+    """swaks sends the header of a load balancer, in both versions."""
+
+    @pytest.mark.needs("swaks")
+    def test_swaks(self) -> None:
+        listener = configurations.listener(more='proxy = ["127.0.0.0/8"]')
+        port = self.configured(configurations.maildir(self.directory, listener)).port
+        mail = self.write("mail.eml", FILED)
+        for version, family in (("1", "TCP4"), ("2", "AF_INET")):
+            self.run_program(
+                *swaks(port),
+                *("--proxy-version", version, "--proxy-family", family),
+                *("--proxy-source", "198.51.100.9", "--proxy-source-port", "12345"),
+                *("--proxy-dest", "192.0.2.1", "--proxy-dest-port", "25"),
+                *("--proxy-protocol", "STREAM", "--data", f"@{mail}"),
+            )
+        for filed in self.in_maildir(2):
+            self.assertIn(b" ([198.51.100.9])\n\tby mx.example.com with ESMTP id ", filed)
+
+
 class CramMd5Tests(SystemTestCase):
     """Requirement 34: CRAM-MD5 where a checker can serve it, and only if it is switched on."""
 
