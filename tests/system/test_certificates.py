@@ -131,6 +131,14 @@ class ServerNameTests(SystemTestCase):
         client.sendmail(*ENVELOPE, mails.simple())
         self.in_maildir(1)
 
+    def test_a_listener_changes(self) -> None:
+        """With a reload it speaks TLS from the first octet, on the port that it has."""
+        path = self.directory / "mailsvc.toml"
+        path.write_text(path.read_text().replace('"starttls"', '"implicit"'))
+        self.reload(r"(?<!not )reloaded\b")
+        self.implicit = self.mx
+        self.assertEqual(self.shown("mx.example.com"), ("mx.example.com",))
+
     def test_what_cannot_be_used_changes_nothing(self) -> None:
         """Not even a file that is empty for a moment, as one is while it is copied."""
         path: Path = self.certificates / "other.pem"
