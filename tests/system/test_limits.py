@@ -132,6 +132,20 @@ class ReplyTests(LimitsTestCase):
         first.rest()
         self.mail_goes_through(port)
 
+    def test_a_reload_changes_them(self) -> None:
+        """What is open stays open and counts."""
+        limits = 'exempt = ["127.0.0.1"]\nconnections_per_address = {}'
+        running = self.configured(configurations.maildir(self.directory, limits=limits.format(9)))
+        held = self.client(running.port, ONE)
+        held.until(b"\r\n")
+        text = configurations.maildir(self.directory, limits=limits.format(1))
+        path = self.write("mailsvc.toml", text)
+        self.mailsvc("reload", "--config", str(path))
+        more = self.client(running.port, ONE).rest()
+        self.assertTrue(more.startswith(b"421 4.7.0 Too many connections from your"), more)
+        held.send(b"NOOP\r\n")
+        self.assertTrue(held.until(b"\r\n").startswith(b"250 "))
+
     def test_who_talks_before_the_greeting(self) -> None:
         port = self.configured(
             configurations.maildir(
