@@ -7,7 +7,7 @@ a Deferred.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -45,3 +45,14 @@ async def _rest(coroutine: Coroutine[Deferred[Any], Any, T], awaited: Deferred[A
         except StopIteration as stop:
             result: T = stop.value
             return result
+
+
+def deferred(awaitable: Awaitable[T]) -> Deferred[T]:
+    """Return an awaitable as a Deferred, which it often is already."""
+    if isinstance(awaitable, Deferred):
+        return awaitable
+    return Deferred.fromCoroutine(_wait(awaitable))
+
+
+async def _wait(awaitable: Awaitable[T]) -> T:
+    return await awaitable

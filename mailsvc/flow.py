@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from mailsvc.timing import Timing
 
 #: Octets held while an answer is awaited, before the transport is paused.
 _HELD = 65_536
@@ -15,22 +18,31 @@ _HELD = 65_536
 USUAL, _WIDEST = 65_536, 524_288
 
 
+@implementer(IPushProducer)
 class Flow:
-    """What one connection takes from its transport.
+    """What one connection takes from its transport: a peer that does not read is not read from.
 
-    :param transport: what the octets come from.
+    :param transport: what the octets come from; as the consumer of replies it is to be given this
+        for its producer.
+    :param proceed: called when the peer has read.
     :ivar full: the peer does not read its replies, so nothing more is taken from it.
     """
 
     __slots__ = (
         "_held",
         "_paused",
+        "_proceed",
+        "_timing",
         "_transport",
         "full",
     )
 
-    def __init__(self, transport: IPushProducer) -> None:
+    def __init__(
+        self, transport: IPushProducer, timing: Timing, proceed: Callable[[], None]
+    ) -> None:
         self._transport = transport
+        self._timing = timing
+        self._proceed = proceed
         self.full = False
         self._held = 0
         self._paused = False
@@ -50,10 +62,20 @@ class Flow:
         if octets < _WIDEST and octets == getattr(transport, "bufferSize", 0):
             transport.bufferSize = 2 * octets
 
-    def fill(self) -> None:
-        """Take nothing until the peer has read."""
+    def pauseProducing(self) -> None:
+        """The peer does not read its replies: take nothing more from it."""
         self.full = True
         self._pause()
+        self._timing.reading()
+
+    def resumeProducing(self) -> None:
+        """The peer has read its replies."""
+        self.full = False
+        self._timing.read()
+        self._proceed()
+
+    def stopProducing(self) -> None:
+        """The transport is gone, which the protocol is told."""
 
     def release(self) -> None:
         """Take octets again: what was held is answered."""

@@ -7,20 +7,19 @@ spool.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mailsvc.eager import eager
+from mailsvc.eager import deferred, eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
 from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
 from mailsvc.interfaces import IIncoming, IRouter, ISender, ISpool
-from mailsvc.message import Address, Client, Envelope, Recipient, Reply
+from mailsvc.message import Address, Envelope, Recipient, Reply
 from mailsvc.realm import Authentication, Login, LoginExchange, Peer
 from mailsvc.smtp.grammar import parse_mailbox
 from mailsvc.smtp.questions import (
@@ -37,12 +36,10 @@ from mailsvc.smtp.questions import (
 )
 from mailsvc.spool.ids import new_message_id
 from mailsvc.synchronous import Ruling, Synchronous
-from mailsvc.trace import received
+from mailsvc.trace import Greeting, client_of, received
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Digest
-
-T = TypeVar("T")
 
 #: RFC 5321 section 4.2.4 and RFC 3463: ours to mend, so the sender is to try again.
 NOT_STORED = Reply(451, "Cannot store the message now, try again later", "4.3.0")
@@ -71,41 +68,6 @@ class Intake:
     emit: Emit
     now: Callable[[], float]
     wake: Callable[[Iterable[str]], None]
-
-
-class Greeting(NamedTuple):
-    """What the session knows of the client when content starts.
-
-    :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.
-    """
-
-    helo: str
-    protocol: str
-    tls_version: str = ""
-    tls_cipher: str = ""
-
-
-def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
-    """Return the ``with`` keyword (RFC 3848; with SMTPUTF8, RFC 6531 section 4.3)."""
-    if greeting.protocol == "SMTP":
-        return "SMTP"
-    base = ("UTF8LMTP" if utf8 else "LMTP") if greeting.protocol == "LMTP" else "ESMTP"
-    if utf8 and base == "ESMTP":
-        base = "UTF8SMTP"
-    return base + ("S" if greeting.tls_version else "") + ("A" if authenticated else "")
-
-
-@lru_cache(maxsize=1024)
-def _client(host: str, greeting: Greeting, utf8: bool, user: str | None) -> Client:
-    """Return who hands a message in; that is the same for all messages of a connection."""
-    return Client(
-        host=host,
-        helo=greeting.helo,
-        protocol=_keyword(greeting, utf8=utf8, authenticated=user is not None),
-        tls_version=greeting.tls_version,
-        tls_cipher=greeting.tls_cipher,
-        user=user,
-    )
 
 
 class Conversation:
@@ -245,7 +207,7 @@ class Conversation:
             received_at=now,
             reverse_path=asked.reverse_path,
             recipients=tuple(self._recipients.values()),
-            client=_client(self._peer.host, greeting, asked.smtputf8, user),
+            client=client_of(self._peer.host, greeting, asked.smtputf8, user),
             body=asked.body,
             smtputf8=asked.smtputf8,
             require_tls=asked.require_tls,
@@ -271,7 +233,7 @@ class Conversation:
         if self._digest is not None:
             self._digest.update(piece.data)
         waiting = incoming.write(piece.data, piece.dots)
-        return None if waiting is None else _deferred(waiting)
+        return None if waiting is None else deferred(waiting)
 
     def end_content(self, _: ContentEnded) -> Deferred[Reply | tuple[Reply, ...]]:
         """Commit the message; what is returned is the answer to its content."""
@@ -281,7 +243,7 @@ class Conversation:
         # Callbacks, not a coroutine: every message waits here, and they cost 10 us less.
         answer: Deferred[Any]
         if self._digest is None:
-            answer = _deferred(incoming.commit())
+            answer = deferred(incoming.commit())
         else:
             commit = self._intake.synchronous.commit
             answer = Deferred.fromCoroutine(commit(incoming, envelope, self._digest.digest()))
@@ -429,14 +391,3 @@ def _destinations(recipients: Iterable[Recipient]) -> set[str]:
 
 def _first_line(reply: bytes) -> str:
     return reply.decode("ascii", "replace").partition("\r\n")[0]
-
-
-def _deferred(awaitable: Awaitable[T]) -> Deferred[T]:
-    """Return what a spool gives to wait for as a Deferred, which most often it is."""
-    if isinstance(awaitable, Deferred):
-        return awaitable
-    return Deferred.fromCoroutine(_wait(awaitable))
-
-
-async def _wait(awaitable: Awaitable[T]) -> T:
-    return await awaitable

@@ -18,7 +18,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
-    IPushProducer,
     ITCPTransport,
     ITLSTransport,
 )
@@ -31,7 +30,7 @@ from mailsvc.direct import DirectWriter
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
 from mailsvc.flow import USUAL, Flow, Records
-from mailsvc.intake import Conversation, Greeting
+from mailsvc.intake import Conversation
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
 from mailsvc.rules import Rules
@@ -54,6 +53,7 @@ from mailsvc.smtp.questions import (
 )
 from mailsvc.smtp.session import Session
 from mailsvc.timing import Timing
+from mailsvc.trace import Greeting
 
 BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
 EARLY = Reply(554, "You talked before the greeting", "5.5.1")
@@ -61,7 +61,7 @@ TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
 STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
 
 
-@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class SMTPProtocol(Protocol):
     """One connection.
 
@@ -100,9 +100,9 @@ class SMTPProtocol(Protocol):
         transport: Any = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
-        self._flow = Flow(transport)
+        self._flow = Flow(transport, self._timing, self._proceed)
         self._output = DirectWriter(transport)
-        transport.registerProducer(self, True)
+        transport.registerProducer(self._flow, True)
         if self._shaking:
             self._timing.handshake()
         else:
@@ -167,22 +167,6 @@ class SMTPProtocol(Protocol):
         self._timing.clear()
         self._conversation.close()
         self._gone(self)
-
-    # The transport as consumer of replies: a peer that does not read is not read from.
-
-    def pauseProducing(self) -> None:
-        """The peer does not read its replies: take nothing more from it."""
-        self._flow.fill()
-        self._timing.reading()
-
-    def resumeProducing(self) -> None:
-        """The peer has read its replies."""
-        self._flow.full = False
-        self._timing.read()
-        self._proceed()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; connectionLost says the rest."""
 
     # The beginning.
 
@@ -271,7 +255,7 @@ class SMTPProtocol(Protocol):
             self._end(TOO_FAST)
             return
         if not self._flow.full:
-            # Else it is the peer that is waited for, and how long pauseProducing said.
+            # Else it is the peer that is waited for, and how long Flow said.
             self._timing.listening(self._session, self._conversation.busy)
         self._flow.release()
         if self._ended:

@@ -1,7 +1,7 @@
-"""The trace fields that mailsvc writes (RFC 5321 section 4.4): Received and Return-Path.
+"""Who handed a message in, and the trace fields that say so: Received and Return-Path.
 
-Nothing that a peer said enters them without having passed a grammar, and no line of them begins
-with a dot, so they may stand before dot-stuffed content.
+RFC 5321 section 4.4.  Nothing that a peer said enters them without having passed a grammar, and no
+line of them begins with a dot, so they may stand before dot-stuffed content.
 """
 
 from __future__ import annotations
@@ -9,8 +9,44 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from typing import NamedTuple
 
-from mailsvc.message import Address, Envelope
+from mailsvc.message import Address, Client, Envelope
+
+
+class Greeting(NamedTuple):
+    """What the session knows of the client when content starts.
+
+    :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.
+    """
+
+    helo: str
+    protocol: str
+    tls_version: str = ""
+    tls_cipher: str = ""
+
+
+def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
+    """Return the ``with`` keyword (RFC 3848; with SMTPUTF8, RFC 6531 section 4.3)."""
+    if greeting.protocol == "SMTP":
+        return "SMTP"
+    base = ("UTF8LMTP" if utf8 else "LMTP") if greeting.protocol == "LMTP" else "ESMTP"
+    if utf8 and base == "ESMTP":
+        base = "UTF8SMTP"
+    return base + ("S" if greeting.tls_version else "") + ("A" if authenticated else "")
+
+
+@lru_cache(maxsize=1024)
+def client_of(host: str, greeting: Greeting, utf8: bool, user: str | None) -> Client:
+    """Return who hands a message in; that is the same for all messages of a connection."""
+    return Client(
+        host=host,
+        helo=greeting.helo,
+        protocol=_keyword(greeting, utf8=utf8, authenticated=user is not None),
+        tls_version=greeting.tls_version,
+        tls_cipher=greeting.tls_cipher,
+        user=user,
+    )
 
 
 @lru_cache(maxsize=4)
