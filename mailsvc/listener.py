@@ -160,7 +160,10 @@ class SMTPFactory(Factory):
         self.admission = admission
         self.implicit = implicit
         self._emit = emit
-        self._open: set[SMTPProtocol] = set()
+        #: What each open connection is counted by.
+        self._open: dict[SMTPProtocol, Admission] = {}
+        #: One for all connections.
+        self._forget = self._gone
         self._waiting: set[ProxiedProtocol] = set()
         self._stopped: Deferred[None] | None = None
         self._spared: tuple[Rules, Rules] | None = None
@@ -205,9 +208,9 @@ class SMTPFactory(Factory):
             rules,
             host,
             implicit=self.implicit,
-            gone=lambda protocol: self._gone(protocol, host, admission),
+            gone=self._forget,
         )
-        self._open.add(protocol)
+        self._open[protocol] = admission
         if not self.implicit:
             return protocol
         tls = TLSMemoryBIOFactory(rules.tls, False, _Only(protocol), rules.clock)
@@ -241,9 +244,8 @@ class SMTPFactory(Factory):
         for protocol in tuple(self._open):
             protocol.abort()
 
-    def _gone(self, protocol: SMTPProtocol, host: str, admission: Admission) -> None:
-        admission.leave(host)
-        self._open.discard(protocol)
+    def _gone(self, protocol: SMTPProtocol) -> None:
+        self._open.pop(protocol).leave(protocol.host)
         if self._stopped is not None and not self._open:
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)

@@ -66,16 +66,16 @@ class SMTPProtocol(Protocol):
     """One connection.
 
     :param rules: what it goes by.
-    :param host: the peer's IP address; empty for a Unix socket.
     :param implicit: TLS begins before the greeting.
     :param gone: called once when the connection is lost.
+    :ivar host: the peer's IP address; empty for a Unix socket.
     """
 
     def __init__(
         self, rules: Rules, host: str, *, implicit: bool, gone: Callable[[SMTPProtocol], None]
     ) -> None:
         self._rules = rules
-        self._host = host
+        self.host = host
         self._gone = gone
         self._secure = implicit
         self._shaking = implicit
@@ -208,7 +208,7 @@ class SMTPProtocol(Protocol):
         """Turn away a client that did not wait for the greeting."""
         self._greeted = True
         self._rules.intake.emit(
-            CommandRefused(self._host or "local", "greeting", "early talker", str(EARLY))
+            CommandRefused(self.host or "local", "greeting", "early talker", str(EARLY))
         )
         self._session.shut(EARLY)
         self._proceed()
@@ -312,7 +312,7 @@ class SMTPProtocol(Protocol):
         self._flush()
         self._conversation.close()
         self._shaking = True
-        self._peer = Peer(host=self._host, failures=self._peer.failures)
+        self._peer = Peer(host=self.host, failures=self._peer.failures)
         self._conversation = self._converse()
         transport = cast(ITLSTransport, self.transport)
         self._output.by_transport()
@@ -329,7 +329,7 @@ class SMTPProtocol(Protocol):
             return False
         count = self._session.commands - self._commands
         self._commands = self._session.commands
-        return not may_command(self._host, count)
+        return not may_command(self.host, count)
 
     # The end.
 
