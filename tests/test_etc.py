@@ -96,7 +96,13 @@ class ExampleTests(SynchronousTestCase):
 
 def _without_optional(text: str) -> str:
     """Leave out what is an example and no default, and what may not be empty."""
-    for line in ('rate = "100/s"', 'max_size = "10 MiB"', "deliver = []", 'check_url = ""'):
+    for line in (
+        "concurrency = 10",
+        'rate = "100/s"',
+        'max_size = "10 MiB"',
+        "deliver = []",
+        'check_url = ""',
+    ):
         assert f"\n{line}" in text, line
         text = text.replace(f"\n{line}", "\n#", 1)
     return text
