@@ -106,11 +106,11 @@ Sampled by py-spy, all threads, while 20 sessions send: [accepting](images/accep
 [filing in a maildir](images/filing.svg), [posting](images/posting.svg).
 
 What is left in them is Python on the reactor's thread, which holds the interpreter's lock nearly
-all of the time: the commands of a message, each a turn of the reactor; the coroutine and the
-Deferreds by which a commit is told to each message and each delivery by itself; the lines of the
-log; the rounds of claiming and recording. Neither the disk nor the parser's scans are what a
-message waits for: the groups of a commit stay small because the reactor does not feed the writer
-any faster. Filing and posting add a thread for each delivery, which waits for the same lock.
+all of the time: the commands of a message, each a turn of the reactor; the lines of the log; for
+each delivery its claim, its attempt and, at the end of the turn, its share of a record for many.
+Filing adds what the file system takes for a file (make, write, rename), a third of it all, and a
+share of a sync. Posting adds a hop into a thread that is shared as well, in which a mail is parsed
+and its payload made, and the request: a sixth of it is treq, a quarter the kernel's send.
 """
 
 
