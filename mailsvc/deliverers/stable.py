@@ -63,7 +63,8 @@ def sync_files(directories: Sequence[Sequence[int]]) -> None:
     Several of one file system are synced by one call where the system has it: that costs about as
     much as one file.
 
-    :param directories: the descriptors of files, by the directories that they are in.
+    :param directories: the descriptors of files by the directories that they are in, in the order
+        in which they were opened.
     :raises OSError: at least one of them is not.
     """
     if _syncfs is None or sum(map(len, directories)) < 3:
@@ -71,7 +72,8 @@ def sync_files(directories: Sequence[Sequence[int]]) -> None:
             for descriptor in descriptors:
                 os.fsync(descriptor)
         return
-    first = [descriptors[0] for descriptors in directories]
+    # The one that was opened first: it tells of every write that has failed since (syncfs(2)).
+    first = reversed([descriptors[0] for descriptors in directories])
     for descriptor in {os.fstat(each).st_dev: each for each in first}.values():
         _syncfs(descriptor)
 

@@ -421,6 +421,14 @@ class StableTests(SynchronousTestCase):
         self.patch(ctypes, "CDLL", lambda name, use_errno: object())
         self.assertIsNone(stable._linux_syncfs())
 
+    def test_the_file_that_was_opened_first_is_asked_for_the_errors(self) -> None:
+        """It knows of every write that has failed since."""
+        synced: list[int] = []
+        self.patch(stable, "_syncfs", synced.append)
+        with open(self.mktemp(), "wb") as one, open(self.mktemp(), "wb") as two:
+            stable.sync_files([[one.fileno(), 7, 8], [two.fileno()]])
+            self.assertEqual(synced, [one.fileno()])
+
     def test_without_syncfs_each_file_is_synced(self) -> None:
         synced: list[int] = []
         self.patch(stable, "_syncfs", None)
