@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sections.accepting import ROUND_TRIPS
+from benchmarks.parts import CONVERSATION, TAKING, writing
+from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.bulk import SIZE
 from benchmarks.targets import verdicts
 from benchmarks.workplace import HERE
@@ -114,6 +115,26 @@ and its payload made, and the request: a sixth of it is treq, a quarter the kern
 """
 
 
+_IN_THE_WAY = """\
+## What is in the way of accepting
+
+A Twisted server that answers each command from a constant and keeps nothing costs {canned_trips} µs
+a message with one command per round trip and {canned_pipelined} pipelined: the kernel, its poller
+and the reactor. smtp-sink costs {sink_trips} and {sink_pipelined}.
+
+What mailsvc does beside that, each part alone, in one thread and with warm caches:
+
+{table}
+
+With that floor it is {sum_trips} µs with one command per round trip, in groups of 20, and
+{sum_pipelined} pipelined. To be as fast as smtp-sink on these cores, mailsvc would have to do all
+that it does in {left_trips} and {left_pipelined} µs: parse and check three commands, find the
+route, search 10 KiB for its end, for bare newlines, dots and hops, keep content, envelope and
+delivery, sync twice, and log. In a running service caches are colder, two threads take turns, and
+each message is delivered as well: that is the rest of its {ours_trips} and {ours_pipelined}.
+"""
+
+
 def write(document: dict[str, Any], path: Path = PAGE) -> None:
     """Write the page."""
     path.write_text(render(document), encoding="utf-8")
@@ -134,6 +155,7 @@ def render(document: dict[str, Any]) -> str:
             parts.append(f"## {caption}\n\n![{caption}](images/{name}.svg)\n")
     if (PAGE.parent / "images" / "accepting.svg").exists():
         parts.append(_PROFILES)
+    parts.append(_in_the_way(document))
     parts.append(_METHOD)
     return "\n".join(parts)
 
@@ -177,6 +199,32 @@ def _targets(document: dict[str, Any]) -> Iterator[str]:
         word = {True: "met", False: "**not met**", None: "not measured"}[each.met]
         yield f"| {each.what} | {each.target} | {each.measured or '-'} | {word} |"
     yield ""
+
+
+def _in_the_way(document: dict[str, Any]) -> str:
+    """Return what the parts of accepting cost, beside the peers that do less; empty if unknown."""
+    sections = document["sections"]
+    values = sections.get("parts", {}).get("values", {})
+    rows = {
+        (each["server"], each["what"]): float(each["cpu"])
+        for each in sections.get("accept", {}).get("rows", ())
+    }
+    loads = {"trips": ROUND_TRIPS, "pipelined": PIPELINED}
+    servers = ("canned", "smtp-sink", "ours")
+    if not values or not {(each, what) for each in servers for what in loads.values()} <= {*rows}:
+        return ""
+    alone = values[CONVERSATION] + values[TAKING] + values[writing(20)]
+    words = {}
+    for word, what in loads.items():
+        canned, sink, ours = (rows[each, what] for each in servers)
+        words[f"canned_{word}"] = _number(canned)
+        words[f"sink_{word}"] = _number(sink)
+        words[f"ours_{word}"] = _number(ours)
+        words[f"sum_{word}"] = _number(canned + alone)
+        words[f"left_{word}"] = _number(max(0.0, sink - canned))
+    table = ["| Part | CPU µs/message |", "|---|---|"]
+    table += [f"| {name} | {_number(value)} |" for name, value in values.items()]
+    return _IN_THE_WAY.format(table="\n".join(table), **words)
 
 
 def _section(name: str, section: dict[str, Any]) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import page, targets
+from benchmarks import page, parts, targets
 from benchmarks.load import Load, Outcome
 from benchmarks.rounds import Row, interleaved, medians
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
@@ -47,6 +48,28 @@ def document(*rows: Row) -> dict[str, Any]:
             }
         },
     }
+
+
+class InTheWayTests(SynchronousTestCase):
+    def test_what_is_left(self) -> None:
+        """The page says what a target leaves room for, where all of it was measured."""
+        rows = [
+            replace(ROW, server=server, what=what, cpu=cpu)
+            for what in (ROUND_TRIPS, PIPELINED)
+            for server, cpu in (("ours", 200.0), ("smtp-sink", 90.0), ("canned", 40.0))
+        ]
+        figures = document(*rows)
+        self.assertNotIn("What is in the way", page.render(figures))
+        values = {parts.CONVERSATION: 60.0, parts.TAKING: 11.0, parts.writing(20): 24.0}
+        figures["sections"]["parts"] = {**figures["sections"]["accept"], "values": values}
+        text = page.render(figures)
+        self.assertIn("it is 135 µs with one command per round trip", text)
+        self.assertIn("that it does in 50.0 and 50.0 µs", text)
+
+    def test_the_parts_can_be_measured(self) -> None:
+        values = parts.measure(Path(self.mktemp()), runs=1)
+        self.assertTrue(all(value > 0 for value in values.values()), values)
+        self.assertEqual(len(values), 6)
 
 
 class RoundTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from benchmarks.sections.run import Run, Section
 #: What ``--only`` chooses from.
 SECTIONS: dict[str, Callable[[Run], Section]] = {
     "accept": accepting.accept,
+    "parts": accepting.parts_alone,
     "latency": accepting.latency,
     "large": bulk.large,
     "tls": bulk.tls,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from benchmarks import parts
 from benchmarks.load import Load
 from benchmarks.rounds import interleaved, one_round
 from benchmarks.sections.run import Run, Section
 from benchmarks.servers.ours import OursDiscarding
-from benchmarks.servers.peers import Aiosmtpd, Nodemailer, SmtpSink, TwistedFiles
+from benchmarks.servers.peers import Aiosmtpd, Nodemailer, SmtpSink, TwistedCanned, TwistedFiles
 from benchmarks.servers.postfix import PostfixDiscarding
 
 _ALL = (OursDiscarding, SmtpSink, PostfixDiscarding, Aiosmtpd, TwistedFiles, Nodemailer)
@@ -31,12 +32,18 @@ _PLENTY = 15_000
 def accept(run: Run) -> Section:
     """20 sessions, three ways of sending."""
     section = Section()
-    with run.started(section, _ALL) as servers:
+    with run.started(section, (*_ALL, TwistedCanned)) as servers:
         for what, mode in _MODES.items():
             load = replace(mode, messages=int(_PLENTY * run.seconds), seconds=run.seconds)
             turns = [partial(one_round, run.workplace, each, load, what) for each in servers]
             section.rows += interleaved(run.rounds, turns)
     return section
+
+
+def parts_alone(run: Run) -> Section:
+    """What the parts of mailsvc cost, each alone."""
+    directory = run.workplace.fresh("parts")
+    return Section(values=parts.measure(directory, 5 if run.quick else 40))
 
 
 def latency(run: Run) -> Section:

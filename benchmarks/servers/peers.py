@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,17 @@ class SmtpSink(Server):
         """Return its command; root has to name a user."""
         address = f"127.0.0.1:{self.port}"
         return [[program("smtp-sink"), "-u", "nobody", "-m", "2000", address, "1024"]]
+
+
+class TwistedCanned(Server):
+    """Twisted with canned replies: what any server on it costs at the least."""
+
+    key, title, durable = "canned", "Twisted, canned replies, stores nothing", False
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "canned_server.py"
+        return [[sys.executable, str(script), str(self.port)]]
 
 
 class _Files(Server):
