@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from mailsvc import ports
 from mailsvc.announcement import Listening, announcement, where
-from mailsvc.composition import Composition, Machine, compose
+from mailsvc.composition import Composition, compose
 from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
 from mailsvc.errors import ConfigError, MailsvcError
@@ -30,6 +30,7 @@ from mailsvc.events import Alert, Broke, Notice, Paused, StartFailed
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
+from mailsvc.machine import Machine
 from mailsvc.notices import Notices
 from mailsvc.recipients import CheckedRouter
 from mailsvc.rules import Rules

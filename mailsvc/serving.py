@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IListeningPort
 from mailsvc import ports
 from mailsvc.announcement import where
 from mailsvc.attachments import AttachmentPage
-from mailsvc.composition import Composition, Machine
+from mailsvc.composition import Composition
 from mailsvc.interfaces import ISpool
+from mailsvc.machine import Machine
 from mailsvc.web import BoundedSite
 
 

@@ -14,10 +14,11 @@ from twisted.internet import reactor
 from twisted.python import usage
 
 from mailsvc import config, quickstart, secretfile
-from mailsvc.composition import compose, machine_for
+from mailsvc.composition import compose
 from mailsvc.deliverers.plugins import Installed, installed
 from mailsvc.errors import ConfigError
 from mailsvc.logs import JSONLines, TextLines, emit
+from mailsvc.machine import machine_for
 from mailsvc.service import MailService
 from mailsvc.settings import DEFAULT_SPOOL, Settings
 

@@ -84,6 +84,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.control",
             "mailsvc.destinations",
             "mailsvc.logs",
+            "mailsvc.machine",
             "mailsvc.places",
             "mailsvc.ports",
             "mailsvc.quickstart",

@@ -10,11 +10,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mailsvc.composition import Composition, Machine, compose, machine_for
+from mailsvc.composition import Composition, compose
 from mailsvc.config import read
 from mailsvc.deliverers.plugins import installed
 from mailsvc.events import Event
 from mailsvc.listener import AdmissionLimits
+from mailsvc.machine import Machine, machine_for
 from mailsvc.penalties import Penalty
 from mailsvc.rules import Timers
 from mailsvc.service import spool_limits
