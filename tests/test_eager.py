@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsvc.eager import _rest, eager
+from mailsvc.eager import _rest, deferred, eager
 
 
 class EagerTests(SynchronousTestCase):
@@ -92,3 +92,22 @@ class EagerTests(SynchronousTestCase):
         result.addErrback(lambda _: None)
         result.cancel()
         self.assertEqual(ended, ["ended"])
+
+
+class DeferredTests(SynchronousTestCase):
+    """A spool may give a Deferred or any other awaitable to wait for."""
+
+    def test_a_deferred_is_one_already(self) -> None:
+        waiting: Deferred[int] = Deferred()
+        self.assertIs(deferred(waiting), waiting)
+
+    def test_a_coroutine(self) -> None:
+        waiting: Deferred[int] = Deferred()
+
+        async def work() -> int:
+            return 1 + await waiting
+
+        result = deferred(work())
+        self.assertNoResult(result)
+        waiting.callback(6)
+        self.assertEqual(self.successResultOf(result), 7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -72,9 +73,13 @@ class WriterTests(SpoolTestCase):
         await deferToThread(workshop.perform, lambda transaction: transaction.seq_of("x"))
         self.files.fail("sql", "COMMIT", sqlite3.OperationalError("broken"))
         await self.refused(deferToThread(workshop.perform, lambda transaction: None))
+        go_on = threading.Event()
+        held = workshop.change(lambda transaction: go_on.wait(60))
         self.patch(writer_module, "_PATIENCE", 0.0)
         error = await self.refused(deferToThread(workshop.perform, lambda transaction: None))
         self.assertIn("too slow", str(error))
+        go_on.set()
+        self.assertTrue(await held)
 
     async def test_after_the_end(self) -> None:
         spool = await self.opened()
