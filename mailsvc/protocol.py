@@ -29,7 +29,7 @@ from mailsvc.certificates import channel_bindings
 from mailsvc.direct import DirectWriter
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
-from mailsvc.flow import USUAL, Flow, Records
+from mailsvc.flow import MUCH, Flow
 from mailsvc.intake import Conversation
 from mailsvc.message import Reply
 from mailsvc.realm import Peer
@@ -82,7 +82,8 @@ class SMTPProtocol(Protocol):
         self._greeted = False
         self._peer = Peer(host=host)
         self._tls = ("", "")
-        self._records: Records | None = None
+        #: What has come in this turn of the reactor, where turns are taken as a whole.
+        self._arrived: list[bytes] = []
         self._session = self._new_session()
         self._conversation = self._converse()
         self._waiting = False
@@ -100,8 +101,9 @@ class SMTPProtocol(Protocol):
         transport: Any = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
+        rules = self._rules
         self._flow = Flow(transport, self._timing, self._proceed)
-        self._output = DirectWriter(transport)
+        self._output = DirectWriter(transport, rules.batch.send if rules.batch else None)
         transport.registerProducer(self._flow, True)
         if self._shaking:
             self._timing.handshake()
@@ -114,7 +116,6 @@ class SMTPProtocol(Protocol):
         connection = cast(SSL.Connection, transport.getHandle())
         self._shaking = False
         self._secure = True
-        self._records = Records(self._rules.clock, self._take)
         self._tls = (
             connection.get_protocol_version_name(),
             connection.get_cipher_name() or "",
@@ -127,21 +128,27 @@ class SMTPProtocol(Protocol):
         self._begin()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take octets, or under TLS a record."""
-        if self._records is None:
-            self._take(data)
-        else:
-            self._records.add(data)
+        """Take octets: at once, or with all that come in this turn (under TLS by the record)."""
+        batch = self._rules.batch
+        if batch is not None and not self._arrived:
+            batch.take(self._take)
+        self._arrived.append(data)
+        if batch is None:
+            self._take()
 
-    def _take(self, data: bytes) -> None:
-        """Take octets; hold them while an answer or the greeting is awaited."""
+    def _take(self) -> None:
+        """Take what has arrived; hold it while an answer or the greeting is awaited."""
+        if not self._arrived:
+            return
+        data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
+        self._arrived.clear()
         if self._closing:
             return
         if not self._greeted:
             self._early()
             return
         self._session.receive(data)
-        if len(data) >= USUAL:
+        if len(data) >= MUCH:
             self._flow.widen(len(data))
         if self._waiting:
             self._flow.hold(len(data))
@@ -150,8 +157,7 @@ class SMTPProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer will send no more: answer what is complete, then close."""
-        if self._records is not None:
-            self._records.flush()
+        self._take()
         self._ended = True
         self._proceed()
 
@@ -161,8 +167,7 @@ class SMTPProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything that was not complete."""
-        if self._records is not None:
-            self._records.flush()
+        self._take()
         self._closing = True
         self._timing.clear()
         self._conversation.close()
@@ -348,6 +353,7 @@ class SMTPProtocol(Protocol):
     def _close(self, _: CloseAsked | None) -> None:
         """Write what is left, and close; a peer that does not read is not waited for for long."""
         self._flush()
+        self._output.flush()
         self._closing = True
         transport: Any = self.transport
         transport.unregisterProducer()

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from mailsvc.batch import Batch
 from mailsvc.certificates import CertificateStore
 from mailsvc.intake import Intake
 from mailsvc.smtp.policy import Policy
@@ -42,6 +43,7 @@ class Rules:
     :ivar certificates: knows which client certificates stood the test.
     :ivar proxies: the peers whose connections begin with a PROXY header.
     :ivar greeting_delay: seconds before the greeting; who talks before it is refused.
+    :ivar batch: does the work of a turn of the reactor together; None: each does its own at once.
     :ivar may_command: told a peer's host and how many commands it sent; False: too many.
     """
 
@@ -54,3 +56,4 @@ class Rules:
     proxies: Networks = Networks()
     greeting_delay: float = 0
     may_command: Callable[[str, int], bool] | None = None
+    batch: Batch | None = None

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from mailsvc import ports
 from mailsvc.announcement import Listening, announcement, where
+from mailsvc.batch import Batch
 from mailsvc.composition import Composition, compose
 from mailsvc.control.server import Control
 from mailsvc.dispatch import Dispatcher
@@ -95,11 +96,13 @@ class MailService(MultiService):
         limits = settings.limits
         reactor = machine.reactor
         self.admission = Admission(composition.admission, reactor.seconds, limits.exempt.cover)
+        self._batch = Batch(reactor)
         self.spool = EmbeddedSpool(
             os.path.abspath(settings.spool),
             reactor,
             limits=spool_limits(settings),
             emit=machine.emit,
+            arriving=lambda: self._batch.inputs,
         )
         self.notices = Notices(
             settings.hostname,
@@ -262,6 +265,7 @@ class MailService(MultiService):
             proxies=listener.proxy,
             greeting_delay=listener.greeting_delay,
             may_command=self.admission.may_command,
+            batch=self._batch,
         )
 
     # Reload.

@@ -64,6 +64,7 @@ FLOORS: dict[int, frozenset[str]] = {
     4: frozenset(
         {
             "mailsvc.attachments",
+            "mailsvc.batch",
             "mailsvc.deadline",
             "mailsvc.flow",
             "mailsvc.listener",

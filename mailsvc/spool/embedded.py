@@ -55,6 +55,7 @@ class EmbeddedSpool(Oversight):
     :param files: the system calls, for tests.
     :param segment_size: octets of a segment; less if the spool may hold less than eight of them.
     :param spill_above: octets of a content beyond which it has a file of its own.
+    :param arriving: counts what has come from peers so far: while more comes, more may be to store.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class EmbeddedSpool(Oversight):
         files: Files | None = None,
         segment_size: int = 64 * MIB,
         spill_above: int = 256 << 10,
+        arriving: Callable[[], int] = lambda: 0,
     ) -> None:
         self._reactor = reactor
         self._emit = emit
         self._now = now
+        self._arriving = arriving
         self._files = files = files or Files()
         self._layout = layout = Layout(directory)
         self._usage = usage = Usage(limits)
@@ -144,7 +147,7 @@ class EmbeddedSpool(Oversight):
             self._now,
             self._emit_anywhere,
             self._shelf.remove,
-            lambda: self._reception.pieces,
+            self._arriving,
         )
         self._workshop.writer.start()
         await self._workshop.change(lambda transaction: None)

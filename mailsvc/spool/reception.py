@@ -105,7 +105,6 @@ class Reception:
     :param accepted: called in the reactor's thread with a message that is durable.
     :param failed: called there with one that is not, and will not be.
     :param spill_above: octets of content that go to a file of its own.
-    :ivar pieces: how many have come so far, of all contents.
     """
 
     def __init__(
@@ -131,7 +130,6 @@ class Reception:
         self.failed = failed
         self.spill_above = spill_above
         self.memory = ContentMemory(usage.limits.content_memory)
-        self.pieces = 0
         self._prefix = process_name(process)
 
     def file_name(self, message_id: str) -> str:
@@ -192,7 +190,6 @@ class Incoming:
         if self._dots is not None:
             self._dots.add(data, dots)
         reception = self._reception
-        reception.pieces += 1
         memory = reception.memory
         before = self._length
         self._length += len(data)

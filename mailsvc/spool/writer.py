@@ -3,7 +3,7 @@
 A group's contents are written and synced together, its rows are committed together, and all of it
 is answered with one call into the reactor's thread.  A group costs two syncs, about 200 us of CPU,
 however many are in it; a message 20 us more.  So jobs gather while the thread is busy, and then for
-as long as each turn of the reactor brings more of them, or more of a content, five milliseconds at
+as long as each turn of the reactor brings more of them, or more from peers, five milliseconds at
 most: a job that is alone does not wait.
 """
 
@@ -122,7 +122,7 @@ class Writer:
 
     :param connect: makes that connection, again after a failure.
     :param remove: removes content files, by name, whose messages are gone.
-    :param received: counts the pieces of content that have come.
+    :param arriving: counts what has come from peers so far.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Writer:
         now: Callable[[], float],
         emit: Emit,
         remove: Callable[[Sequence[str]], None],
-        received: Callable[[], int],
+        arriving: Callable[[], int],
     ) -> None:
         self._threads = threads
         self._connect = connect
@@ -143,7 +143,7 @@ class Writer:
         self._now = now
         self._emit = emit
         self._remove = remove
-        self._received = received
+        self._arriving = arriving
         #: For the writer's thread; None ends it.
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         # In the reactor's thread: what gathers, how much had come a turn ago, since when the thread
@@ -182,7 +182,7 @@ class Writer:
 
     def _turned(self) -> None:
         """Hand the jobs over, unless this turn brought some and so the next may, too."""
-        count = len(self._gathered) + self._received()
+        count = len(self._gathered) + self._arriving()
         if count != self._before and 0 <= self._now() - self._since < _GATHER:
             self._before = count
             self._threads.callFromThread(self._turned)

@@ -153,7 +153,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.received = 0
+        self.arrived = 0
         self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self.writer = writer_module.Writer(
             self,
@@ -163,7 +163,7 @@ class Turns:
             lambda: self.now,
             lambda event: None,
             lambda names: None,
-            lambda: self.received,
+            lambda: self.arrived,
         )
 
     def callFromThread(self, f: Callable[..., object], *args: object) -> None:  # noqa: N802
@@ -209,10 +209,10 @@ class GatheringTests(SynchronousTestCase):
             self.assertEqual(self.turns.turn(), [])
         self.assertEqual(self.turns.turn(), [6])
 
-    def test_as_long_as_turns_bring_content(self) -> None:
+    def test_as_long_as_peers_say_more(self) -> None:
         self.turns.submit(1)
         for _ in range(3):
-            self.turns.received += 1
+            self.turns.arrived += 1
             self.assertEqual(self.turns.turn(), [])
         self.turns.submit(1)
         self.assertEqual([self.turns.turn(), self.turns.turn()], [[], [2]])
