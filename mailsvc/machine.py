@@ -18,13 +18,15 @@ from mailsvc.parsed import ParsedMail
 from mailsvc.penalties import Penalties, Penalty
 from mailsvc.settings import Settings
 from mailsvc.spool.oversight import Oversight
-from mailsvc.threads import Threads
+from mailsvc.threads import Share, Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Threads for deliverers: disk, payloads.
-_DELIVERY_THREADS = 16
+#: Threads for deliverers (disk, payloads), and how many of them one destination may take: a disk or
+#: a program that hangs holds up its own mail only.
+_DELIVERY_THREADS = 128
+_SHARE = 16
 
 
 class Retention:
@@ -123,12 +125,13 @@ class Context:
         self.emit = machine.emit
         self.links = links if settings.http.base_url else None
         self._machine = machine
+        self._threads = Share(machine.deliveries.run, _SHARE)
 
     def in_thread(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[T]:
-        """Run a blocking function in the delivery thread pool."""
-        return self._machine.deliveries.run(function, *args, **kwargs)
+        """Run a blocking function in one of this destination's threads."""
+        return self._threads.run(function, *args, **kwargs)
 
     def parse(self, content: IContent) -> Awaitable[ParsedMail]:
         """Return the parsed mail."""

@@ -2,8 +2,9 @@
 
 A call in a thread costs more than most of what is called: a thread is woken, the interpreter's lock
 changes hands a few times, and the reactor is woken for the answer.  :class:`Threads` does it with
-one queue and one wake-up for all the answers that wait; :class:`Together` lets calls of a kind that
-come at the same time share one hop.
+one queue and one wake-up for all the answers that wait; :class:`Share` keeps one user of a pool
+from taking all of it; :class:`Together` lets calls of a kind that come at the same time share one
+hop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
+
+from mailsvc.eager import deferred
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,6 +105,47 @@ class Threads:
         while answers:
             answered, answer = answers.popleft()
             self._open -= 1
+            # A Failure makes callback what errback is.
+            answered.callback(answer)
+
+
+class Share:
+    """What one user of a pool may take of it: its calls beyond that wait for each other.
+
+    A thread that hangs is taken until it returns, whatever became of who asked.
+
+    :param most: calls in threads at the same time.
+    """
+
+    def __init__(self, in_thread: InThread, most: int) -> None:
+        self._in_thread = in_thread
+        self._free = most
+        self._waiting: dict[Deferred[Any], Callable[[], Any]] = {}
+
+    def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call a blocking function in a thread.
+
+        Cancelled in time, it is not called.
+        """
+        answered: Deferred[T] = Deferred(self._forget)
+        self._waiting[answered] = lambda: function(*args, **kwargs)
+        self._go()
+        return answered
+
+    def _forget(self, answered: Deferred[Any]) -> None:
+        self._waiting.pop(answered, None)
+
+    def _go(self) -> None:
+        while self._free and self._waiting:
+            answered = next(iter(self._waiting))
+            self._free -= 1
+            call = deferred(self._in_thread(self._waiting.pop(answered)))
+            call.addBoth(self._answer, answered)
+
+    def _answer(self, answer: Any, answered: Deferred[Any]) -> None:  # noqa: ANN401
+        self._free += 1
+        self._go()
+        if not answered.called:  # it was cancelled
             # A Failure makes callback what errback is.
             answered.callback(answer)
 

@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailsvc import threads
-from mailsvc.threads import Threads, Together
+from mailsvc.threads import Share, Threads, Together
 from tests import threads as fakes
 
 P = ParamSpec("P")
@@ -161,3 +161,49 @@ class TogetherTests(SynchronousTestCase):
         together = Together(broken)
         for _ in range(2):
             self.failureResultOf(self.call(together, 1), Refused)
+
+
+class ShareTests(SynchronousTestCase):
+    """One user of a pool that hangs leaves the rest of it to the others."""
+
+    def setUp(self) -> None:
+        self.called: list[str] = []
+        self.calls: list[Deferred[Any]] = []
+        self.share = Share(self.in_thread, 2)
+
+    def in_thread(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[T]:
+        """Call at once, and answer when the test says so."""
+        call: Deferred[T] = Deferred()
+        result = function(*args, **kwargs)
+        call.addCallback(lambda _: result)
+        self.calls.append(call)
+        return call
+
+    def ask(self, name: str) -> Deferred[None]:
+        return self.share.run(self.called.append, name)
+
+    def test_no_more_than_its_share(self) -> None:
+        asked = [self.ask(name) for name in "abcd"]
+        self.assertEqual(self.called, ["a", "b"])
+        self.calls[1].callback(None)
+        self.assertEqual(self.called, ["a", "b", "c"])
+        self.successResultOf(asked[1])
+        self.assertNoResult(asked[0])
+
+    def test_a_thread_that_hangs_is_taken_though_nobody_waits(self) -> None:
+        asked = [self.ask(name) for name in "abcd"]
+        for each in asked[:3]:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.assertEqual(self.called, ["a", "b"])
+        self.calls[0].callback(None)
+        self.assertEqual(self.called, ["a", "b", "d"])
+        self.calls[2].callback(None)
+        self.successResultOf(asked[3])
+
+    def test_a_failure(self) -> None:
+        asked = self.ask("a")
+        self.calls[0].errback(Refused())
+        self.failureResultOf(asked, Refused)
