@@ -281,11 +281,16 @@ class FilesTests(SpoolTestCase):
         self.assertEqual(files.read_all(descriptor, 99, 0), b"0123456789abc")
 
     async def test_zeros_that_are_written(self) -> None:
-        files = Files()
+        """A segment is made in parts, so that no commit waits for all of it."""
         path = self.path()
+        files = FaultyFiles(os.path.dirname(path))
         descriptor = files.create(path)
         self.addCleanup(os.close, descriptor)
         files.write_zeros(descriptor, (2 << 20) + 5)
+        self.assertEqual(
+            [name for name, _ in files.calls],
+            ["create", *["pwritev", "fdatasync"] * 2, "pwritev"],
+        )
         self.assertEqual(files.size(path), (2 << 20) + 5)
         self.assertGreaterEqual(os.stat(path).st_blocks * 512, 2 << 20)
 
