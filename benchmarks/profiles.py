@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from benchmarks.pictures import IMAGES
 from benchmarks.receiver import Receiver
 from benchmarks.servers.ours import Ours, OursDiscarding, OursInMaildir, OursPosting
 from benchmarks.workplace import Missing, Workplace
+
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*(</text>)')
 
 
 def record(workplace: Workplace, seconds: float, images: Path = IMAGES) -> list[Path]:
@@ -48,5 +51,8 @@ def _graph(workplace: Workplace, server: Ours, load: Load, seconds: float, path:
         send(workplace, server.port, many)
         spying.wait()
         server.rest()
+    # py-spy's title is its command line, with the paths of this machine.
+    drawn = path.read_text("utf-8")
+    path.write_text(_TITLE.sub(rf"\g<1>{server.title}\g<2>", drawn), "utf-8")
     print(f"  {path}", flush=True)
     return path

@@ -62,7 +62,8 @@ def soak(run: Run) -> Section:
     # Far below what it can: the memory is watched, and other sections may run beside it.
     rate = 200.0
     seconds = 20 if run.quick else run.soak_seconds
-    load = Load(messages=int(rate * seconds), rate=rate, sessions=50)
+    # Few sessions: one that has nothing to say for five minutes is told to go.
+    load = Load(messages=int(rate * seconds), rate=rate, sessions=3)
     samples: list[float] = []
     with run.started(section, (OursDiscarding,)) as servers:
         for server in servers:
