@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -33,6 +33,7 @@ from mailsvc.errors import ConfigError, MailsvcError
 from mailsvc.events import Alert, Emit
 from mailsvc.passwords import PasswordFile
 from mailsvc.smtp.scram import Verifier
+from mailsvc.threads import InThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,16 +46,6 @@ SERVED: tuple[type[Interface], ...] = (
     IBearerToken,
     IClientCertificate,
 )
-
-
-class InThread(Protocol):
-    """Runs a blocking function in a thread: ``partial(deferToThreadPool, reactor, pool)``."""
-
-    def __call__(
-        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Awaitable[T]:
-        """Call ``function`` in a thread."""
-        ...
 
 
 class Busy(MailsvcError):

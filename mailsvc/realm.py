@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
-from mailsvc.checkers import SERVED, Busy, ChainedChecker, CheckFailed, CheckQueue, InThread, where
+from mailsvc.checkers import SERVED, Busy, ChainedChecker, CheckFailed, CheckQueue, where
 from mailsvc.credentials import (
     IBearerToken,
     IClientCertificate,
@@ -45,6 +45,7 @@ from mailsvc.smtp.sasl import (
     Malformed,
     SaltAsked,
 )
+from mailsvc.threads import InThread
 from mailsvc.turns import Turns
 
 #: RFC 4954 section 6.

@@ -109,17 +109,11 @@ class Threads:
             answered.callback(answer)
 
 
-class Share:
-    """What one user of a pool may take of it: its calls beyond that wait for each other.
+class _Waiting:
+    """Calls that wait for a thread."""
 
-    A thread that hangs is taken until it returns, whatever became of who asked.
-
-    :param most: calls in threads at the same time.
-    """
-
-    def __init__(self, in_thread: InThread, most: int) -> None:
+    def __init__(self, in_thread: InThread) -> None:
         self._in_thread = in_thread
-        self._free = most
         self._waiting: dict[Deferred[Any], Callable[[], Any]] = {}
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
@@ -136,6 +130,23 @@ class Share:
         self._waiting.pop(answered, None)
 
     def _go(self) -> None:
+        """Call what may be called now."""
+        raise NotImplementedError
+
+
+class Share(_Waiting):
+    """What one user of a pool may take of it: its calls beyond that wait for each other.
+
+    A thread that hangs is taken until it returns, whatever became of who asked.
+
+    :param most: calls in threads at the same time.
+    """
+
+    def __init__(self, in_thread: InThread, most: int) -> None:
+        super().__init__(in_thread)
+        self._free = most
+
+    def _go(self) -> None:
         while self._free and self._waiting:
             answered = next(iter(self._waiting))
             self._free -= 1
@@ -150,7 +161,7 @@ class Share:
             answered.callback(answer)
 
 
-class Together:
+class Together(_Waiting):
     """Calls functions in a thread; what comes while one is called shares the next hop.
 
     Its plain twin is ``in_thread`` itself (``tests/test_threads.py`` compares them).
@@ -159,23 +170,9 @@ class Together:
     """
 
     def __init__(self, in_thread: InThread, most: int = 1) -> None:
-        self._in_thread = in_thread
+        super().__init__(in_thread)
         self._most = most
         self._under_way = 0
-        self._waiting: dict[Deferred[Any], Callable[[], Any]] = {}
-
-    def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call a blocking function in a thread.
-
-        Cancelled in time, it is not called.
-        """
-        answered: Deferred[T] = Deferred(self._forget)
-        self._waiting[answered] = lambda: function(*args, **kwargs)
-        self._go()
-        return answered
-
-    def _forget(self, answered: Deferred[Any]) -> None:
-        self._waiting.pop(answered, None)
 
     def _go(self) -> None:
         waiting = self._waiting
