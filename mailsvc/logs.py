@@ -30,18 +30,61 @@ def emit(event: Event) -> None:
     _log.emit(_LEVELS[event.level], "{mailsvc_text}", mailsvc_text=event.text(), mailsvc=event)
 
 
+#: Calls a function soon, in this thread.
+Later = Callable[[Callable[[], None]], object]
+
+
+def _at_once(flush: Callable[[], None]) -> None:
+    flush()
+
+
+class _Lines:
+    """Lines on their way to a stream: those of one turn of the reactor in one system call.
+
+    A log that cannot be written does not keep mail from its way.
+
+    :param later: calls at the end of the turn.
+    """
+
+    def __init__(self, stream: Callable[[], TextIO], later: Later) -> None:
+        self._stream = stream
+        self._later = later
+        self._awaited = False
+
+    def write(self, line: str) -> None:
+        """Write a line; the stream's own buffer holds it until the turn ends."""
+        try:
+            self._stream().write(line)
+        except (OSError, ValueError):
+            return
+        if not self._awaited:
+            self._awaited = True
+            self._later(self._flush)
+
+    def _flush(self) -> None:
+        self._awaited = False
+        try:
+            self._stream().flush()
+        except (OSError, ValueError):
+            pass
+
+
 @implementer(ILogObserver)
 class TextLines:
     """Writes lines for people, as twistd does by itself.
 
     A line by way of :class:`~twisted.logger.Logger` costs 30 us, and a message has two to three;
-    :meth:`emit` writes the same line for 3 (``tests/test_logs.py`` compares them).
+    :meth:`emit` writes the same line for 3 (``tests/test_logs.py`` compares them), and a system
+    call for each would cost 10 more.
 
     :param now: the time, in seconds since the epoch.
+    :param later: calls a function at the end of this turn of the reactor.
     """
 
-    def __init__(self, stream: TextIO, now: Callable[[], float] = time.time) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: TextIO, now: Callable[[], float] = time.time, later: Later = _at_once
+    ) -> None:
+        self._lines = _Lines(lambda: stream, later)
         self._now = now
         self._others = textFileLogObserver(stream)
         self._second = -1
@@ -58,7 +101,7 @@ class TextLines:
             self._second = second
             self._stamp = formatTime(second)
         text = event.text().replace("\n", "\n\t")
-        _write(self._stream, f"{self._stamp} [mailsvc#{event.level}] {text}\n")
+        self._lines.write(f"{self._stamp} [mailsvc#{event.level}] {text}\n")
 
 
 @implementer(ILogObserver)
@@ -67,10 +110,18 @@ class JSONLines:
 
     Every line has ``time`` (RFC 3339, UTC), ``level`` and ``event``; events of mailsvc have their
     fields beside, what Twisted itself says has ``event: "log"`` and ``text``.
+
+    :param now: the time, in seconds since the epoch.
+    :param later: calls a function at the end of this turn of the reactor.
     """
 
-    def __init__(self, stream: Callable[[], TextIO], now: Callable[[], float] = time.time) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: Callable[[], TextIO],
+        now: Callable[[], float] = time.time,
+        later: Later = _at_once,
+    ) -> None:
+        self._lines = _Lines(stream, later)
         self._now = now
 
     def __call__(self, event: LogEvent) -> None:
@@ -94,16 +145,7 @@ class JSONLines:
         stamp = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
         line = {"time": stamp.replace("+00:00", "Z"), "level": level, "event": name, **fields}
         encoded = msgspec.json.encode(line).decode("ascii", "backslashreplace")
-        _write(self._stream(), encoded + "\n")
-
-
-def _write(stream: TextIO, line: str) -> None:
-    """Write a line at once; a log that cannot be written does not keep mail from its way."""
-    try:
-        stream.write(line)
-        stream.flush()
-    except (OSError, ValueError):
-        pass
+        self._lines.write(encoded + "\n")
 
 
 def _fields(event: Event) -> dict[str, object]:

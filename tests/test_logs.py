@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 
 from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
@@ -46,6 +47,15 @@ class Gone(io.StringIO):
         raise BrokenPipeError
 
 
+class Counted(io.StringIO):
+    """Counts how often it was flushed."""
+
+    flushed = 0
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+
 class TextLinesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.stream = io.StringIO()
@@ -84,6 +94,28 @@ class TextLinesTests(SynchronousTestCase):
         stamps = [line.split(" ")[0] for line in self.stream.getvalue().splitlines()]
         self.assertEqual(stamps[0], stamps[1])
         self.assertNotEqual(stamps[1], stamps[2])
+
+    def test_the_lines_of_a_turn_go_together(self) -> None:
+        """A system call for each line cost a twentieth of accepting a message."""
+        stream = Counted()
+        soon: list[Callable[[], None]] = []
+        lines = TextLines(stream, later=soon.append)
+        for text in ("a", "b", "c"):
+            lines.emit(Notice(text))
+        self.assertEqual((stream.flushed, len(soon)), (0, 1))
+        soon.pop()()
+        self.assertEqual((stream.flushed, stream.getvalue().count("\n")), (1, 3))
+        lines.emit(Notice("d"))
+        self.assertEqual(len(soon), 1)
+
+    def test_what_twisted_says_waits_for_nothing_and_overtakes_nothing(self) -> None:
+        stream = Counted()
+        lines = TextLines(stream, later=lambda flush: None)
+        lines.emit(Notice("first"))
+        lines(logged(Notice("second")))
+        self.assertEqual(stream.flushed, 1)
+        texts = [line.split("] ")[1] for line in stream.getvalue().splitlines()]
+        self.assertEqual(texts, ["first", "second"])
 
     def test_what_twisted_says(self) -> None:
         event = {**logged(Notice("x")), "log_namespace": "twisted.web", "mailsvc_text": "theirs"}
