@@ -135,7 +135,9 @@ class _Turns:
     def callLater(  # noqa: N802
         self, delay: float, callable: Callable[..., object], *args: object
     ) -> Any:  # noqa: ANN401
-        """Forget it."""
+        """Note it if it is soon."""
+        if not delay:
+            self.calls.append((callable, args))
         return Clock().callLater(delay, callable, *args)
 
     def until(self, fired: Deferred[Any]) -> None:

@@ -39,8 +39,8 @@ from mailsvc.spool.segments import Segments
 from mailsvc.spool.upkeep import Upkeep
 from mailsvc.spool.usage import Usage
 from mailsvc.spool.view import MIB, SpoolLimits
-from mailsvc.spool.workshop import SpoolReactor, Workshop
-from mailsvc.spool.writer import Writer
+from mailsvc.spool.workshop import Workshop
+from mailsvc.spool.writer import SpoolReactor, Writer
 
 
 @implementer(ISpool)

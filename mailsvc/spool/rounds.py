@@ -21,7 +21,8 @@ from mailsvc.spool.records import Held
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.upkeep import Report, Upkeep
 from mailsvc.spool.usage import Usage
-from mailsvc.spool.workshop import SpoolReactor, Workshop
+from mailsvc.spool.workshop import Workshop
+from mailsvc.spool.writer import SpoolReactor
 
 #: Seconds between rounds of upkeep, and between those that look for contents to move.
 _ROUND = 1.0

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from mailsvc.errors import SpoolError
 from mailsvc.spool.rows import Transaction
-from mailsvc.spool.writer import Job, Threads, Work, Writer
+from mailsvc.spool.writer import Job, SpoolReactor, Work, Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,15 +19,6 @@ R = TypeVar("R")
 
 #: Threads for content files and questions.
 _THREADS = 4
-
-
-class SpoolReactor(Threads, Protocol):
-    """What the spool needs of a reactor."""
-
-    def callLater(  # noqa: N802
-        self, delay: float, callable: Callable[..., object], *args: object
-    ) -> IDelayedCall:
-        """Call a function later."""
 
 
 class Workshop:

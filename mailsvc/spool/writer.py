@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit, Notice
@@ -41,10 +42,19 @@ _FULL = sqlite3.SQLITE_FULL
 
 
 class Threads(Protocol):
-    """What the writer needs of a reactor."""
+    """What a thread needs of a reactor."""
 
     def callFromThread(self, f: Callable[..., object], *args: object) -> object:  # noqa: N802
         """Call ``f`` in the reactor's thread."""
+
+
+class SpoolReactor(Threads, Protocol):
+    """What the spool needs of a reactor."""
+
+    def callLater(  # noqa: N802
+        self, delay: float, callable: Callable[..., object], *args: object
+    ) -> IDelayedCall:
+        """Call a function later; in 0 seconds: in the next turn at the latest."""
 
 
 class Job:
@@ -127,7 +137,7 @@ class Writer:
 
     def __init__(
         self,
-        threads: Threads,
+        reactor: SpoolReactor,
         connect: Callable[[], sqlite3.Connection],
         segments: Segments,
         memory: Memory,
@@ -136,7 +146,7 @@ class Writer:
         remove: Callable[[Sequence[str]], None],
         arriving: Callable[[], int],
     ) -> None:
-        self._threads = threads
+        self._reactor = reactor
         self._connect = connect
         self._segments = segments
         self._memory = memory
@@ -178,14 +188,14 @@ class Writer:
         self._before = -1
         self._since = self._now()
         self._awaited = True
-        self._threads.callFromThread(self._turned)
+        self._reactor.callLater(0, self._turned)
 
     def _turned(self) -> None:
         """Hand the jobs over, unless this turn brought some and so the next may, too."""
         count = len(self._gathered) + self._arriving()
         if count != self._before and 0 <= self._now() - self._since < _GATHER:
             self._before = count
-            self._threads.callFromThread(self._turned)
+            self._reactor.callLater(0, self._turned)
             return
         self._awaited = False
         self._busy = True
@@ -225,7 +235,7 @@ class Writer:
         job = Work(function, lambda _: None)
         job.answered.addErrback(lambda _: None)
         job.waiting = threading.Event()
-        self._threads.callFromThread(self.submit, job)
+        self._reactor.callFromThread(self.submit, job)
         if not job.waiting.wait(_PATIENCE):
             raise SpoolError("the spool is too slow")
         if job.error is not None:
@@ -240,7 +250,7 @@ class Writer:
         for job in jobs:
             if job.waiting is not None:
                 job.waiting.set()
-        self._threads.callFromThread(self._settle, jobs)
+        self._reactor.callFromThread(self._settle, jobs)
 
     # The writer's thread
 
@@ -252,7 +262,7 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
         self._ended = True
-        self._threads.callFromThread(self._refuse)
+        self._reactor.callFromThread(self._refuse)
 
     def _serve(self, group: list[Job]) -> None:
         # Messages first: settled in this order, they come before what was asked after them.

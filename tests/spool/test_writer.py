@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -169,6 +171,13 @@ class Turns:
     def callFromThread(self, f: Callable[..., object], *args: object) -> None:  # noqa: N802
         """Call in the next turn."""
         self._calls.append((f, args))
+
+    def callLater(  # noqa: N802
+        self, delay: float, callable: Callable[..., object], *args: object
+    ) -> IDelayedCall:
+        """Call in the next turn."""
+        self._calls.append((callable, args))
+        return Clock().callLater(delay, callable, *args)
 
     def submit(self, count: int) -> None:
         """Ask for something so many times."""
