@@ -119,13 +119,19 @@ class Rows:
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return what ``query`` says, called with the connection; blocks.
 
+        All its statements see one moment: a message cannot end between two of them.
+
         :raises SpoolError: the database cannot be read.
         """
         with self._lock:
             try:
                 if self._connection is None:
                     self._connection = self._connect()
-                return query(self._connection)
+                self._connection.execute("BEGIN")
+                try:
+                    return query(self._connection)
+                finally:
+                    self._connection.rollback()
             except sqlite3.Error as error:
                 connection, self._connection = self._connection, None
                 if connection is not None:

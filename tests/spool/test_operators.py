@@ -11,6 +11,7 @@ from mailsvc.spool import operators, oversight
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.offline import OfflineSpool, SpoolInUse
 from mailsvc.spool.records import decode_envelope
+from mailsvc.spool.schema import Layout
 from mailsvc.spool.view import Answer, AnswerKey, State
 from tests.spool.house import MAIL, SpoolTestCase
 
@@ -24,6 +25,25 @@ class OversightTests(SpoolTestCase):
         await spool.record(claims[waiting], Retry(self.rounds.now() + 600, "busy"))
         await spool.record(claims[dead], Dead("refused"))
         return spool, waiting, dead, held
+
+    async def test_one_that_ends_while_it_is_looked_at(self) -> None:
+        """``send-test`` looked between two statements, and took the end for damage."""
+        spool = await self.opened()
+        message_id = await self.store(spool)
+        read = operators._envelope
+
+        def meanwhile(connection: sqlite3.Connection, wanted: str | None) -> Envelope | None:
+            with sqlite3.connect(Layout(self.directory).database) as other:
+                other.execute("DELETE FROM deliveries")
+                other.execute("DELETE FROM messages")
+            return read(connection, wanted)
+
+        self.patch(operators, "_envelope", meanwhile)
+        detail = await spool.show(message_id)
+        assert detail is not None
+        (entry,) = detail.entries
+        self.assertEqual((entry.recipient, entry.reason), ("u0@example.com", ""))
+        self.assertIsNone(await spool.show(message_id))
 
     async def test_a_summary(self) -> None:
         spool, *_ = await self.some()
