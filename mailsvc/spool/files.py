@@ -14,6 +14,8 @@ from collections.abc import Sequence
 #: What pwritev takes at most (Linux: UIO_MAXIOV).
 _VECTOR = 1024
 _ZEROS = bytes(1 << 20)
+#: Statements that a connection keeps prepared: those for many rows are there for each number.
+_STATEMENTS = 256
 
 
 class Files:
@@ -63,7 +65,13 @@ class Files:
 
     def connect(self, path: str) -> sqlite3.Connection:
         """Return a connection in autocommit mode; the caller sees to one thread at a time."""
-        return sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            path,
+            timeout=10.0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS,
+        )
 
     # What follows is made of the calls above.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from mailsvc.message import Envelope
 from mailsvc.spool.extent import Stored
@@ -20,11 +21,15 @@ _DELIVERY_COLUMNS = "key, destination, recipient, state, attempts, due, owner, t
 
 
 def batch(count: int) -> int:
-    """Return how many of ``count`` rows the next statement is for.
+    """Return how many of ``count`` rows the next statement is for."""
+    return min(_ROWS, count)
 
-    Powers of two, so that there are few statements and all of them stay prepared.
-    """
-    return min(_ROWS, 1 << count.bit_length() - 1)
+
+@cache
+def _inserting(table: str, columns: str, rows: int) -> str:
+    """Return the statement that inserts so many rows."""
+    row = f"({', '.join('?' * (columns.count(',') + 1))})"
+    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * rows)}"
 
 
 class Memory:
@@ -128,14 +133,11 @@ class Messages:
         a step: beside a busy reactor a row waits longer for the lock than it takes to insert.
         """
         width = columns.count(",") + 1
-        row = f"({', '.join('?' * width)})"
         done, count = 0, len(values) // width
         while done < count:
             many = batch(count - done)
-            self._execute(
-                f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * many)}",
-                values[done * width : (done + many) * width],
-            )
+            part = values[done * width : (done + many) * width]
+            self._execute(_inserting(table, columns, many), part)
             done += many
 
     def _last_seq(self) -> int:

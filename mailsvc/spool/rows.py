@@ -151,7 +151,7 @@ class Transaction(Messages):
     def finish(self, held: Sequence[Held]) -> list[bool]:
         """Store that attempts went well; for each, False if the claim is stale.
 
-        Ten statements for 32 deliveries, where :meth:`record` has three for each: every step of a
+        Four statements for 32 deliveries, where :meth:`record` has three for each: every step of a
         statement waits for the interpreter's lock once more.
         """
         done: list[bool] = []
