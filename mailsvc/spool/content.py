@@ -13,7 +13,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, TypeVar
-from zlib import crc32
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -29,6 +28,7 @@ from mailsvc.spool.extent import (
     Stored,
     UnstuffingReader,
     checked,
+    crc32,
     unstuffed,
 )
 from mailsvc.spool.files import Files

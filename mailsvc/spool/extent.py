@@ -9,7 +9,13 @@ from __future__ import annotations
 import io
 import struct
 from typing import TYPE_CHECKING, NamedTuple
-from zlib import crc32
+
+try:
+    # The same CRC for a thirteenth of the time: a tenth of all that 25 MiB cost.
+    from isal.isal_zlib import crc32 as crc32
+except ImportError:
+    # There is none for this kind of machine.
+    from zlib import crc32 as crc32
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -11,11 +11,10 @@ import errno
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from zlib import crc32
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit
-from mailsvc.spool.extent import HEADER_SIZE, header
+from mailsvc.spool.extent import HEADER_SIZE, crc32, header
 from mailsvc.spool.files import Files
 from mailsvc.spool.records import Accepting
 from mailsvc.spool.schema import Layout, process_name

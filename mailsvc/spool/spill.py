@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from zlib import crc32
 
 from twisted.internet.defer import Deferred
 
 from mailsvc.errors import SpoolError
+from mailsvc.spool.extent import crc32
 from mailsvc.spool.files import Files
 from mailsvc.spool.schema import Layout
 from mailsvc.spool.segments import failure

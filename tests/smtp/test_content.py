@@ -17,7 +17,20 @@ from mailsvc.smtp.content import Content, DotFraming, Repair
 #: Octets that matter, and one that does not.
 TRICKY = st.lists(
     st.sampled_from(
-        [b"\r\n", b"\r", b"\n", b".", b"..", b"\r\n.\r\n", b"\r\n.", b"\0", b"x", b"\xff"]
+        [
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b".",
+            b"..",
+            b"\r\n.\r\n",
+            b"\r\n.",
+            b"\0",
+            b"x",
+            b"\xff",
+            "é".encode(),
+            "\N{GRINNING FACE}".encode(),
+        ]
     ),
     max_size=24,
 ).map(b"".join)
