@@ -15,15 +15,15 @@ from typing import TypeVar
 
 from mailsvc.conversion import Fault, convert_table, keys_of
 from mailsvc.destinations import make_destination
+from mailsvc.doubts import doubts
 from mailsvc.errors import ConfigError
 from mailsvc.interfaces import IDelivererFactory
 from mailsvc.patterns import Expression, parse_pattern
 from mailsvc.places import Places
 from mailsvc.quickstart import quick
-from mailsvc.routing import Rule, shadowed
+from mailsvc.routing import Rule
 from mailsvc.settings import (
     DEFAULT_SPOOL,
-    POSTMASTER,
     Auth,
     Destination,
     Http,
@@ -40,7 +40,6 @@ from mailsvc.vetting import (
     endpoint_parts,
     goes_in_clear,
     hostname_fault,
-    is_loopback,
     url_fault,
 )
 
@@ -168,7 +167,8 @@ class _Reading:
         )
         if self.problems:
             raise ConfigError(*(line for _, line in sorted(self.problems)), readable=settings)
-        self._doubts(listeners, routes, settings)
+        for doubt in doubts(listeners, routes, settings):
+            self.warn(*doubt)
         return replace(settings, warnings=tuple(line for _, line in sorted(self.warnings)))
 
     def _hostname(self, data: Mapping[str, object]) -> str:
@@ -304,49 +304,6 @@ class _Reading:
                 if not hint:
                     hint = f" (there are: {', '.join(names)})" if names else " (there are none)"
                 self.fault(section, "deliver", f"there is no destination {name!r}{hint}")
-
-    def _doubts(
-        self,
-        listeners: Sequence[tuple[int, Listener]],
-        routes: Sequence[tuple[int, RouteKeys]],
-        settings: Settings,
-    ) -> None:
-        """Note what works but is likely not meant."""
-        auth, limits, rules = settings.auth, settings.limits, settings.rules
-        for index, listener in listeners:
-            if is_loopback(listener.endpoint) or listener.tls != "none":
-                continue
-            if auth.configured and auth.cleartext:
-                self.warn("auth", "cleartext", f"passwords cross {listener.endpoint} unprotected")
-            elif listener.role == "submission":
-                self.warn(
-                    f"listener.{index}",
-                    "tls",
-                    "a submission listener without TLS: PLAIN and LOGIN are not offered on it",
-                )
-        for index, route in routes:
-            if route.max_size is not None and route.max_size > limits.message_size:
-                self.warn(f"route.{index}", "max_size", "is above [limits] message_size")
-            for key in ("allow_private", "allow_networks", "ca_file"):
-                if getattr(route, key) and not route.check_url:
-                    self.warn(
-                        f"route.{index}",
-                        key,
-                        "is for check_url, which this route does not have; a destination has its"
-                        " own",
-                    )
-        for number, pattern, by in shadowed(rules):
-            place = f" ({by.rule.place})" if by.rule.place else ""
-            self.warn(
-                f"route.{routes[number][0]}",
-                "to",
-                f"{pattern} is never reached: {by.route.name}{place} comes first",
-            )
-        used = {name for rule in rules for name in rule.destinations}
-        used |= {*settings.notifications.deliver, POSTMASTER}
-        for name in settings.destinations:
-            if name not in used:
-                self.warn(f"destination.{name}", "", "no route delivers there")
 
 
 def rule_of(keys: RouteKeys, place: str) -> Rule:

@@ -84,6 +84,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.conversion",
             "mailsvc.control",
             "mailsvc.destinations",
+            "mailsvc.doubts",
             "mailsvc.logs",
             "mailsvc.machine",
             "mailsvc.places",

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailsvc.interfaces import Claim
-from mailsvc.message import Delivery
+from mailsvc.message import Delivery, Envelope
 from mailsvc.spool.extent import Stored
-from mailsvc.spool.records import Held
+from mailsvc.spool.records import Held, Planned
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
 FRESH = 1024
@@ -118,6 +118,21 @@ class Claims:
             return False
         queue.accepting += 1
         return True
+
+    def plan(self, envelope: Envelope) -> list[Planned]:
+        """Return the deliveries of a message that is being accepted."""
+        plan = []
+        seen: set[object] = set()
+        several = len(envelope.recipients) > 1
+        for index, recipient in enumerate(envelope.recipients):
+            if several:
+                # A recipient that is given twice counts once.
+                if recipient.address in seen:
+                    continue
+                seen.add(recipient.address)
+            for name in recipient.route.destinations:
+                plan.append(Planned(index, name, self.hold(name, sync=recipient.route.sync)))
+        return plan
 
     def held(self, destination: str) -> None:
         """Count a delivery for which ``hold`` said yes as accepted, or as failed."""

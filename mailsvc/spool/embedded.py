@@ -31,7 +31,7 @@ from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
 from mailsvc.spool.process import Presence
 from mailsvc.spool.reception import Incoming, Reception
-from mailsvc.spool.records import Accepting, Claimed, Held, Planned
+from mailsvc.spool.records import Accepting, Claimed, Held
 from mailsvc.spool.rounds import Rounds
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import NUMBER_BITS, Layout
@@ -202,22 +202,7 @@ class EmbeddedSpool(Oversight):
         if not destinations:
             raise SpoolError("the message has no destination")
         self._usage.check(destinations)
-        return Incoming(self._reception, envelope, stuffed, destinations, self._plan)
-
-    def _plan(self, envelope: Envelope) -> list[Planned]:
-        hold = self._claims.hold
-        plan = []
-        seen: set[object] = set()
-        several = len(envelope.recipients) > 1
-        for index, recipient in enumerate(envelope.recipients):
-            if several:
-                # A recipient that is given twice counts once.
-                if recipient.address in seen:
-                    continue
-                seen.add(recipient.address)
-            for name in recipient.route.destinations:
-                plan.append(Planned(index, name, hold(name, sync=recipient.route.sync)))
-        return plan
+        return Incoming(self._reception, envelope, stuffed, destinations, self._claims.plan)
 
     def _failed(self, message: Accepting) -> None:
         for planned in message.plan:
