@@ -40,6 +40,7 @@ class Figures:
             "rows": [asdict(row) for row in section.rows],
             "values": section.values,
             "notes": section.notes,
+            "remarks": section.remarks,
         }
         self._path.write_text(json.dumps(self.document, indent=1, ensure_ascii=False) + "\n")
 

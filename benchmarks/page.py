@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts import CONVERSATION, TAKING, writing
-from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
+from benchmarks.obstacles import in_the_way
+from benchmarks.sections.accepting import ROUND_TRIPS
 from benchmarks.sections.bulk import SIZE
 from benchmarks.targets import verdicts
+from benchmarks.wording import number
 from benchmarks.workplace import HERE
 
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -23,14 +24,16 @@ _HEADINGS = {
     "latency": (
         "The same load for all",
         "20 sessions, a rate that every server takes. p50 and p99 are from the moment at which a"
-        " message was due to its 250, so a server that falls behind cannot hide it.",
+        " message was due to its 250, so a server that falls behind cannot hide it; those of the"
+        " disk are of a write and its sync.",
     ),
     "large": ("Large messages", "25 MiB messages, four at a time."),
     "tls": ("Large messages under STARTTLS", "25 MiB messages, four at a time."),
     "idle": (
         "Idle connections",
-        "A steady load of 500 messages/s, with and without connections that said EHLO and nothing"
-        " more; and what one such connection adds to the resident memory.",
+        "Two servers take turns, one of which has connections that said EHLO and nothing more:"
+        " under a steady load of 500 messages/s on 20 connections, and with a connection for each"
+        " message, as fast as they are taken. And what one adds to the resident memory.",
     ),
     "maildir": (
         "To a maildir",
@@ -70,6 +73,11 @@ share counts for each of them.
 *compared* means that each one which got a 250 was found stored or posted, and was octet for octet
 what was sent (of JSON payloads: text and HTML). *Counted* means that a server which discards its
 mail said as often that it had delivered as it had said 250.
+
+*The disk alone* takes turns with the servers: synced writes of 10 KiB into a file that is there
+already, one after the other at a steady rate, and nobody else. A disk that stalls by itself shows
+in that row's p99, and in the worst of its writes below the table; it is in the p99 of every durable
+server as well.
 """
 
 _METHOD = """\
@@ -83,6 +91,7 @@ python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
 .venv/bin/python -m benchmarks --only soak      # half an hour; --soak-seconds for another time
 .venv/bin/python -m benchmarks --only idle      # 10,000 idle connections
 .venv/bin/python -m benchmarks --only backlog   # 1,000,000 deliveries waiting
+.venv/bin/python -m benchmarks --only parts     # what the parts of mailsvc cost alone
 .venv/bin/python -m benchmarks --only profiles  # the flame graphs
 .venv/bin/python -m benchmarks --write-docs     # this page and its pictures
 ```
@@ -90,7 +99,12 @@ python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
 Everything lies in `benchmarks/`: the generator and the HTTP receiver in C, the peers with their
 configurations in `servers/` and `programs/`, the sections in `sections/`. What they build and store
 goes to `/var/tmp/mailsvc-benchmarks`, or where `--work` says; put it on the disk that you mean to
-measure. Postfix needs root. What is not installed is left out, with a note.
+measure. Only the servers that are compared with and without idle connections have their spools in
+`/dev/shm`, if it is there. Postfix needs root. What is not installed is left out, with a note.
+
+"What is in the way" needs a run of all sections with all servers: what mailsvc's parts cost is in
+`parts/`, what they are compared with in `obstacles/`. The canned server, and the servers of mailsvc
+that note what is seen from within only (`programs/noting_twistd.py`), are started for it.
 
 All servers listen on 127.0.0.1. A soak may run beside the rest with a `--work` of its own and
 `--figures` of the other's. Which system calls come before a 250, and in which order, is not a
@@ -115,26 +129,6 @@ and its payload made, and the request: a sixth of it is treq, a quarter the kern
 """
 
 
-_IN_THE_WAY = """\
-## What is in the way of accepting
-
-A Twisted server that answers each command from a constant and keeps nothing costs {canned_trips} µs
-a message with one command per round trip and {canned_pipelined} pipelined: the kernel, its poller
-and the reactor. smtp-sink costs {sink_trips} and {sink_pipelined}.
-
-What mailsvc does beside that, each part alone, in one thread and with warm caches:
-
-{table}
-
-With that floor it is {sum_trips} µs with one command per round trip, in groups of 20, and
-{sum_pipelined} pipelined. To be as fast as smtp-sink on these cores, mailsvc would have to do all
-that it does in {left_trips} and {left_pipelined} µs: parse and check three commands, find the
-route, search 10 KiB for its end, for bare newlines, dots and hops, keep content, envelope and
-delivery, sync twice, and log. In a running service caches are colder, two threads take turns, and
-each message is delivered as well: that is the rest of its {ours_trips} and {ours_pipelined}.
-"""
-
-
 def write(document: dict[str, Any], path: Path = PAGE) -> None:
     """Write the page."""
     path.write_text(render(document), encoding="utf-8")
@@ -155,7 +149,7 @@ def render(document: dict[str, Any]) -> str:
             parts.append(f"## {caption}\n\n![{caption}](images/{name}.svg)\n")
     if (PAGE.parent / "images" / "accepting.svg").exists():
         parts.append(_PROFILES)
-    parts.append(_in_the_way(document))
+    parts.append(in_the_way(document))
     parts.append(_METHOD)
     return "\n".join(parts)
 
@@ -169,8 +163,8 @@ def summary(document: dict[str, Any]) -> str:
     for row in document["sections"].get("accept", {}).get("rows", []):
         if row["what"] == ROUND_TRIPS:
             lines.append(
-                f"| {row['title']} | {_yes(row['durable'])} | {_number(row['rate'])} |"
-                f" {_number(row['p99'])} | {_number(row['cpu'])} |"
+                f"| {row['title']} | {_yes(row['durable'])} | {number(row['rate'])} |"
+                f" {number(row['p99'])} | {number(row['cpu'])} |"
             )
     return "\n".join(lines)
 
@@ -201,32 +195,6 @@ def _targets(document: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _in_the_way(document: dict[str, Any]) -> str:
-    """Return what the parts of accepting cost, beside the peers that do less; empty if unknown."""
-    sections = document["sections"]
-    values = sections.get("parts", {}).get("values", {})
-    rows = {
-        (each["server"], each["what"]): float(each["cpu"])
-        for each in sections.get("accept", {}).get("rows", ())
-    }
-    loads = {"trips": ROUND_TRIPS, "pipelined": PIPELINED}
-    servers = ("canned", "smtp-sink", "ours")
-    if not values or not {(each, what) for each in servers for what in loads.values()} <= {*rows}:
-        return ""
-    alone = values[CONVERSATION] + values[TAKING] + values[writing(20)]
-    words = {}
-    for word, what in loads.items():
-        canned, sink, ours = (rows[each, what] for each in servers)
-        words[f"canned_{word}"] = _number(canned)
-        words[f"sink_{word}"] = _number(sink)
-        words[f"ours_{word}"] = _number(ours)
-        words[f"sum_{word}"] = _number(canned + alone)
-        words[f"left_{word}"] = _number(max(0.0, sink - canned))
-    table = ["| Part | CPU µs/message |", "|---|---|"]
-    table += [f"| {name} | {_number(value)} |" for name, value in values.items()]
-    return _IN_THE_WAY.format(table="\n".join(table), **words)
-
-
 def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
     bulk = name in ("large", "tls")
     rate = "MB/s" if bulk else "messages/s"
@@ -240,17 +208,19 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
     for row in section["rows"]:
         scale = SIZE / 1e6 if bulk else 1.0
         speed, (least, most) = row["rate"] * scale, row["spread"]
-        apart = f"{_number(least * scale)}–{_number(most * scale)}"
+        apart = f"{number(least * scale)}–{number(most * scale)}"
         cost = row["cpu"] / 1000 if bulk else row["cpu"]
-        above = f" {_number(row['above'])} |" if bulk else ""
+        above = f" {number(row['above'])} |" if bulk else ""
         yield (
-            f"| {row['title']} | {row['what']} | {_yes(row['durable'])} | {_number(speed)} |"
-            f" {apart} | {_number(row['p50'])} | {_number(row['p99'])} | {_number(cost)} |"
-            f" {_number(row['peak'])} |{above} {row['checked']} |"
+            f"| {row['title']} | {row['what']} | {_yes(row['durable'])} | {number(speed)} |"
+            f" {apart} | {number(row['p50'])} | {number(row['p99'])} | {number(cost)} |"
+            f" {number(row['peak'])} |{above} {row['checked']} |"
         )
     yield ""
     for key, value in section["values"].items():
-        yield f"- {key}: {_number(value)}"
+        yield f"- {key}: {number(value)}"
+    for remark in section.get("remarks", ()):
+        yield f"- {remark}"
     for note in section["notes"]:
         yield f"- Left out: {note}"
     rounds = max((row["rounds"] for row in section["rows"]), default=0)
@@ -261,9 +231,3 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

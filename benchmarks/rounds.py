@@ -145,8 +145,8 @@ def medians(rows: Sequence[Row]) -> Row:
     )
 
 
-def interleaved(rounds: int, turns: Sequence[Callable[[], Row]]) -> list[Row]:
-    """Let all take their turns in order, ``rounds`` times; return a row of medians for each."""
+def rounds_of(rounds: int, turns: Sequence[Callable[[], Row]]) -> list[list[Row]]:
+    """Let all take their turns in order, ``rounds`` times; return the rows of each."""
     results: list[list[Row]] = [[] for _ in turns]
     for _ in range(rounds):
         for kept, turn in zip(results, turns, strict=True):
@@ -157,4 +157,23 @@ def interleaved(rounds: int, turns: Sequence[Callable[[], Row]]) -> list[Row]:
                 f" {row.cpu:,.0f} us, {row.peak:.0f} MiB, {row.checked}",
                 flush=True,
             )
-    return [medians(each) for each in results]
+    return results
+
+
+def interleaved(rounds: int, turns: Sequence[Callable[[], Row]]) -> list[Row]:
+    """Let all take their turns in order, ``rounds`` times; return a row of medians for each."""
+    return [medians(each) for each in rounds_of(rounds, turns)]
+
+
+def paired(figure: str, before: Sequence[Row], after: Sequence[Row]) -> float:
+    """Return the median of what ``figure`` grew by within each pair of turns.
+
+    Both turns of a pair met the same minute of the machine, so this is steadier than the ratio of
+    two medians.
+    """
+    return float(
+        median(
+            getattr(late, figure) / getattr(early, figure)
+            for early, late in zip(before, after, strict=True)
+        )
+    )

@@ -14,6 +14,9 @@ HERE = Path(__file__).resolve().parent
 #: Readable by other users, because Postfix works as several.
 DEFAULT = Path(os.environ.get("MAILSVC_BENCHMARKS", "/var/tmp/mailsvc-benchmarks"))
 
+#: A file system in memory, where there is one.
+_MEMORY = Path("/dev/shm")
+
 _LIBRARIES = {"generator": ["-lssl", "-lcrypto"], "receiver": []}
 
 
@@ -80,6 +83,13 @@ class Workplace:
         path.mkdir(parents=True)
         path.chmod(0o755)
         return path
+
+    @property
+    def memory(self) -> Path | None:
+        """Return a directory in memory for this run; None: there is nowhere to have one."""
+        if not (_MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
+            return None
+        return _MEMORY / f"mailsvc-benchmarks-{os.getpid()}"
 
     def certificate(self) -> tuple[Path, Path]:
         """Return a self-signed certificate and its key, of the kind that most servers have."""

@@ -9,10 +9,13 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import page, parts, targets
+from benchmarks import disk, page, targets
 from benchmarks.load import Load, Outcome
-from benchmarks.rounds import Row, interleaved, medians
+from benchmarks.lookup import Lookup, Unmeasured
+from benchmarks.rounds import Row, interleaved, medians, paired
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
+from benchmarks.sections.idle import P99
+from benchmarks.wording import filled, number, table
 
 ROW = Row(
     server="ours",
@@ -50,28 +53,6 @@ def document(*rows: Row) -> dict[str, Any]:
     }
 
 
-class InTheWayTests(SynchronousTestCase):
-    def test_what_is_left(self) -> None:
-        """The page says what a target leaves room for, where all of it was measured."""
-        rows = [
-            replace(ROW, server=server, what=what, cpu=cpu)
-            for what in (ROUND_TRIPS, PIPELINED)
-            for server, cpu in (("ours", 200.0), ("smtp-sink", 90.0), ("canned", 40.0))
-        ]
-        figures = document(*rows)
-        self.assertNotIn("What is in the way", page.render(figures))
-        values = {parts.CONVERSATION: 60.0, parts.TAKING: 11.0, parts.writing(20): 24.0}
-        figures["sections"]["parts"] = {**figures["sections"]["accept"], "values": values}
-        text = page.render(figures)
-        self.assertIn("it is 135 µs with one command per round trip", text)
-        self.assertIn("that it does in 50.0 and 50.0 µs", text)
-
-    def test_the_parts_can_be_measured(self) -> None:
-        values = parts.measure(Path(self.mktemp()), runs=1)
-        self.assertTrue(all(value > 0 for value in values.values()), values)
-        self.assertEqual(len(values), 6)
-
-
 class RoundTests(SynchronousTestCase):
     def test_medians_and_spread(self) -> None:
         """Each figure is the median by itself; memory is the most that any round took."""
@@ -98,6 +79,68 @@ class RoundTests(SynchronousTestCase):
         self.assertEqual(order, ["a", "b"] * 3)
         self.assertEqual([(row.server, row.rounds) for row in rows], [("a", 3), ("b", 3)])
 
+    def test_pairs(self) -> None:
+        """One pair that met a bad minute does not decide, and neither do two unlike minutes."""
+        without = [replace(ROW, p99=value) for value in (2.0, 50.0, 4.0)]
+        beside = [replace(ROW, p99=value) for value in (3.0, 60.0, 40.0)]
+        self.assertEqual(paired("p99", without, beside), 1.5)
+
+
+class DiskTests(SynchronousTestCase):
+    def test_quantiles(self) -> None:
+        steady = disk.Steady([1.0, 2.0, 3.0, 4.0], rate=300.0, cpu=20.0)
+        self.assertEqual(
+            [steady.quantile(each) for each in (0, 0.5, 0.99, 1)], [1.0, 3.0, 4.0, 4.0]
+        )
+
+    def test_steady_syncs(self) -> None:
+        """Each write is timed, and the file is gone."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        writes = disk.steady_syncs(directory, rate=1000.0, seconds=0.005)
+        self.assertEqual(len(writes), 5)
+        self.assertEqual(writes.milliseconds, sorted(writes.milliseconds))
+        self.assertEqual(list(directory.iterdir()), [])
+
+    def test_sequential(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.assertGreater(disk.sequential(directory, 2 << 20).rate, 0)
+        self.assertEqual(list(directory.iterdir()), [])
+
+
+class LookupTests(SynchronousTestCase):
+    def test_what_is_not_there(self) -> None:
+        """A figure that is missing is no zero: whatever needs it says so."""
+        figures = Lookup(document(ROW))
+        self.assertEqual(figures.figure("cpu", "accept", "ours", ROUND_TRIPS), 100.0)
+        for ask in (
+            lambda: figures.row("accept", "ours", PIPELINED),
+            lambda: figures.row("large", "ours"),
+            lambda: figures.value("accept", "a name"),
+            lambda: figures.ratio("cpu", "accept", "ours", "postfix"),
+        ):
+            self.assertRaises(Unmeasured, ask)
+
+
+class WordingTests(SynchronousTestCase):
+    def test_three_digits(self) -> None:
+        words = [number(each) for each in (0.126, 9.994, 12.34, 123.4, 12345.6)]
+        self.assertEqual(words, ["0.13", "9.99", "12.3", "123", "12,346"])
+
+    def test_lines_are_filled(self) -> None:
+        """Figures make a text longer or shorter; tables, lists and headings stay as they are."""
+        kept = "### A heading\n\n| a table |\n|---|\n\n- a list\n- of two"
+        text = filled(f"one\ntwo {'three ' * 30}\n\n{kept}\n")
+        self.assertTrue(text.endswith(f"\n\n{kept}\n"), text)
+        first = text.split("\n\n")[0].splitlines()
+        self.assertEqual(len(first), 2)
+        self.assertTrue(first[0].startswith("one two three"), first)
+
+    def test_table(self) -> None:
+        text = table(("Part", "CPU"), [("one", 1.0), ("two", "-")])
+        self.assertEqual(text, "| Part | CPU |\n|---|---|\n| one | 1.00 |\n| two | - |")
+
 
 class VerdictTests(SynchronousTestCase):
     def verdict(self, target: str, *rows: Row) -> targets.Verdict:
@@ -122,6 +165,13 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual((verdict.measured, verdict.met), ("", None))
         self.assertEqual({each.met for each in targets.verdicts(document(ROW))}, {None})
 
+    def test_idle_connections_are_judged_by_pairs(self) -> None:
+        figures = document(ROW)
+        for value, met in ((1.1, True), (1.11, False)):
+            figures["sections"]["idle"] = {"rows": [], "values": {P99: value}}
+            found = [each for each in targets.verdicts(figures) if "idle conn" in each.what]
+            self.assertEqual([each.met for each in found], [None, met])
+
     def test_a_short_soak_is_no_answer(self) -> None:
         """Flat memory is a matter of half an hour; less is shown, but decides nothing."""
         figures = document(ROW)
@@ -141,8 +191,13 @@ class PageTests(SynchronousTestCase):
         self.assertIn("900–1,100", text)
         self.assertIn("- Left out: Haraka: it is not installed", text)
         self.assertIn("| rate ≥ smtp-sink's | 0.09 × | **not met** |", text)
-        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
-            self.assertEqual(len({line.count("|") for line in table.splitlines()}), 1, table)
+        for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            self.assertEqual(len({line.count("|") for line in rows.splitlines()}), 1, rows)
+
+    def test_remarks(self) -> None:
+        figures = document(ROW)
+        figures["sections"]["accept"]["remarks"] = ["the spools lay in memory"]
+        self.assertIn("- the spools lay in memory\n", page.render(figures))
 
     def test_summary_holds_the_first_load_only(self) -> None:
         text = page.summary(document(ROW, replace(ROW, what=PIPELINED, rate=5.0)))

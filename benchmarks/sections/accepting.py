@@ -8,6 +8,7 @@ from functools import partial
 from benchmarks import parts
 from benchmarks.load import Load
 from benchmarks.rounds import interleaved, one_round
+from benchmarks.sections.alone import the_disk
 from benchmarks.sections.run import Run, Section
 from benchmarks.servers.ours import OursDiscarding
 from benchmarks.servers.peers import Aiosmtpd, Nodemailer, SmtpSink, TwistedCanned, TwistedFiles
@@ -15,6 +16,8 @@ from benchmarks.servers.postfix import PostfixDiscarding
 
 _ALL = (OursDiscarding, SmtpSink, PostfixDiscarding, Aiosmtpd, TwistedFiles, Nodemailer)
 
+#: Of every load here but the plots'.
+SESSIONS = Load.sessions
 ROUND_TRIPS = "one command per round trip"
 PIPELINED = "pipelined"
 ONE_EACH = "one message a connection"
@@ -36,6 +39,8 @@ def accept(run: Run) -> Section:
         for what, mode in _MODES.items():
             load = replace(mode, messages=int(_PLENTY * run.seconds), seconds=run.seconds)
             turns = [partial(one_round, run.workplace, each, load, what) for each in servers]
+            if what == ROUND_TRIPS:
+                turns.append(partial(the_disk, run, section))
             section.rows += interleaved(run.rounds, turns)
     return section
 
@@ -54,6 +59,7 @@ def latency(run: Run) -> Section:
     with run.started(section, (OursDiscarding, SmtpSink, PostfixDiscarding, Aiosmtpd)) as servers:
         what = f"{rate:.0f} messages/s"
         turns = [partial(one_round, run.workplace, each, load, what) for each in servers]
+        turns.append(partial(the_disk, run, section))
         section.rows += interleaved(run.rounds, turns)
     return section
 

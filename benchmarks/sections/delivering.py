@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from statistics import median
@@ -12,12 +13,21 @@ from benchmarks.check import compare, compare_payloads
 from benchmarks.load import Load, Outcome, message
 from benchmarks.receiver import Receiver
 from benchmarks.rounds import Row, interleaved, one_round
+from benchmarks.sections.alone import the_disk
 from benchmarks.sections.run import Run, Section
 from benchmarks.servers.ours import OursDiscarding, OursInMaildir, OursPosting
 from benchmarks.servers.peers import AiosmtpdPosting, HarakaPosting
 from benchmarks.servers.postfix import PostfixInMaildir, PostfixToCurl
 from benchmarks.servers.server import Server
 from benchmarks.workplace import HERE, Missing, program
+
+#: A message is accepted, and its delivery held: nobody claims it.
+HELD = "accepted, held"
+#: It is claimed, and its outcome recorded; nothing is done with it.
+DISCARDED = "accepted, discarded"
+POSTED = "posted"
+UNDICI = "undici + mailparser, CPU µs per message"
+REQUEST = "a request of ours alone, CPU µs"
 
 
 def _counted(server: Server) -> int:
@@ -29,7 +39,7 @@ def maildir(run: Run) -> Section:
     section = Section()
     count = int(1000 * run.seconds)
     with run.started(section, (OursInMaildir, PostfixInMaildir)) as servers:
-        turns = []
+        turns = [partial(the_disk, run, section)]
         for each in servers:
             # About as long for either.
             messages = count if each.key == "ours-maildir" else max(200, count // 4)
@@ -41,7 +51,7 @@ def maildir(run: Run) -> Section:
 
 
 def webhook(run: Run) -> Section:
-    """20 sessions, multipart messages, posted and recorded; beside what undici costs alone."""
+    """20 sessions, multipart messages, posted and recorded; beside what parts of it cost alone."""
     section = Section()
     count = int(400 * run.seconds)
     with Receiver(run.workplace) as receiver:
@@ -53,27 +63,40 @@ def webhook(run: Run) -> Section:
         def turn(server: Server, messages: int) -> Row:
             load = Load(messages=messages, multipart=True)
             if server.key == "ours":
-                return one_round(run.workplace, server, load, "accepted, discarded")
+                return one_round(run.workplace, server, load, DISCARDED)
             receiver.forget()
             check = _check(receiver, server.key == "ours-webhook")
-            return one_round(run.workplace, server, load, "posted", receiver.count, check)
+            return one_round(run.workplace, server, load, POSTED, receiver.count, check)
 
         kinds = (OursPosting, OursDiscarding, PostfixToCurl, AiosmtpdPosting, HarakaPosting)
-        alone: list[float] = []
+        alone: dict[str, list[float]] = {}
         with run.started(section, kinds, name_the_receiver) as servers:
             turns = [
                 partial(turn, each, max(100, count // 8) if each.key == "postfix-curl" else count)
                 for each in servers
             ]
-            try:
-                for _ in range(run.rounds):
-                    alone.append(_undici(run, receiver, count))
-            except Missing as missing:
-                section.notes.append(f"undici + mailparser: {missing}")
+            turns += [
+                partial(_held, run, each, count)
+                for each in servers
+                if isinstance(each, OursDiscarding)
+            ]
+            turns.append(partial(the_disk, run, section))
+            for name, measure in ((UNDICI, _undici), (REQUEST, _request)):
+                try:
+                    for _ in range(run.rounds):
+                        alone.setdefault(name, []).append(measure(run, receiver, count))
+                except Missing as missing:
+                    section.notes.append(f"{name}: {missing}")
             section.rows += interleaved(run.rounds, turns)
-        if alone:
-            section.values["undici + mailparser, CPU µs per message"] = median(alone)
+        section.values |= {name: median(found) for name, found in alone.items() if found}
     return section
+
+
+def _held(run: Run, server: OursDiscarding, count: int) -> Row:
+    """Let it accept for a destination that is paused."""
+    server.operate("pause", "held")
+    load = Load(messages=count, multipart=True, to="bench@held.example.com")
+    return one_round(run.workplace, server, load, HELD, check=lambda *_: "no: not delivered")
 
 
 def _check(receiver: Receiver, payloads: bool) -> Callable[[Server, Load, Outcome], str]:
@@ -83,6 +106,18 @@ def _check(receiver: Receiver, payloads: bool) -> Callable[[Server, Load, Outcom
         return comparison(server.workplace, load, outcome, receiver.bodies())
 
     return check
+
+
+def _request(run: Run, receiver: Receiver, count: int) -> float:
+    """Return the CPU µs that our HTTP client needs for a request of 10 KiB."""
+    script = HERE / "programs" / "requests_alone.py"
+    done = subprocess.run(
+        [sys.executable, script, receiver.url, str(count)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(json.loads(done.stdout)["cpu"])
 
 
 def _undici(run: Run, receiver: Receiver, count: int) -> float:

@@ -17,11 +17,13 @@ class Section:
 
     :ivar values: single figures, by name.
     :ivar notes: what was left out, and why.
+    :ivar remarks: what has to be known of the figures.
     """
 
     rows: list[Row] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -11,22 +11,52 @@ from statistics import median
 from benchmarks import accounting
 from benchmarks.load import Load, send
 from benchmarks.rounds import interleaved, one_round
+from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.run import Run, Section
-from benchmarks.servers.ours import OursBehindBacklog, OursDiscarding, OursTwice
+from benchmarks.servers.ours import (
+    OursBehindBacklog,
+    OursDiscarding,
+    OursOnceNoting,
+    OursTwice,
+    OursTwiceNoting,
+)
 from benchmarks.servers.server import Server
+
+
+def groups(count: str, what: str) -> str:
+    """Return the name of the figure of groups by message, for so many processes under one load."""
+    return f"groups for each message, {count}, {what}"
+
+
+def jobs(count: str, what: str) -> str:
+    """Return the name of the figure of jobs by group."""
+    return f"jobs in a group, {count}, {what}"
+
+
+ONE, TWO = "one process", "two processes"
 
 
 def processes(run: Run) -> Section:
     """One process and two, on one spool and one port."""
     section = Section()
     load = Load(messages=int(10_000 * run.seconds), seconds=run.seconds)
+    loads = {ROUND_TRIPS: load, PIPELINED: replace(load, pipelined=True)}
     with run.started(section, (OursDiscarding, OursTwice)) as servers:
-        for what, each_load in (
-            ("one command per round trip", load),
-            ("pipelined", replace(load, pipelined=True)),
-        ):
+        for what, each_load in loads.items():
             turns = [partial(one_round, run.workplace, s, each_load, what) for s in servers]
             section.rows += interleaved(run.rounds, turns)
+    # How the work is grouped is seen from within; these are started for it alone.
+    for what, each_load in loads.items():
+        for count, kind in ((ONE, OursOnceNoting), (TWO, OursTwiceNoting)):
+            with run.started(section, (kind,)) as servers:
+                for server in servers:
+                    assert isinstance(server, (OursOnceNoting, OursTwiceNoting))
+                    sent = send(run.workplace, server.port, each_load).acknowledged
+                    server.rest()
+                    server.stop()
+                    notes = server.notes()
+                    section.values[groups(count, what)] = notes.groups / sent
+                    section.values[jobs(count, what)] = notes.jobs / max(1, notes.groups)
     return section
 
 

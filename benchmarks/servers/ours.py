@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.servers.server import Server, files_below, set_aside
-from benchmarks.workplace import twistd
+from benchmarks.workplace import HERE, twistd
 
 _CONFIGURATION = """\
 hostname = "mx.example.com"
-spool = "{directory}/spool"
+spool = "{spool}"
 
 [[listener]]
 endpoint = "{endpoint}"
@@ -44,6 +47,24 @@ deliver = "held"
 """
 
 
+_NOTING = HERE / "programs" / "noting_twistd.py"
+
+
+@dataclass
+class Notes:
+    """What the processes of one server noted of themselves.
+
+    :ivar groups: that the writer committed, each with its syncs.
+    :ivar jobs: in all groups: messages, claims, outcomes of deliveries.
+    :ivar collections: when a full collection of Python's garbage began, and how many seconds it
+        took.
+    """
+
+    groups: int = 0
+    jobs: int = 0
+    collections: list[tuple[float, float]] = field(default_factory=list)
+
+
 class Ours(Server):
     """mailsvc with one route; the subclasses say where it leads.
 
@@ -62,7 +83,7 @@ class Ours(Server):
         both.chmod(0o600)
         self.configuration.write_text(
             _CONFIGURATION.format(
-                directory=self.directory,
+                spool=self.spool,
                 endpoint=self.endpoint(),
                 certificate=both,
                 destination=self.destination.format(directory=self.directory),
@@ -74,6 +95,11 @@ class Ours(Server):
     def configuration(self) -> Path:
         """Return the configuration file."""
         return self.directory / "mailsvc.toml"
+
+    @property
+    def spool(self) -> Path:
+        """Return the spool's directory."""
+        return self.directory / "spool"
 
     def endpoint(self) -> str:
         """Return where it listens."""
@@ -111,6 +137,62 @@ class OursDiscarding(Ours):
     """The whole way, to a destination that forgets."""
 
     key, title = "ours", "mailsvc"
+
+
+class OursInMemory(OursDiscarding):
+    """The whole way, but with a spool in memory, where there is a place for one."""
+
+    key, title = "ours-memory", "mailsvc, spool in memory"
+
+    @property
+    def spool(self) -> Path:
+        """Return the spool's directory, in memory if that can be."""
+        memory = self.workplace.memory
+        return memory / self.key if memory else super().spool
+
+    def stop(self) -> None:
+        """Give the memory back."""
+        super().stop()
+        shutil.rmtree(self.spool, ignore_errors=True)
+
+
+class OursInMemoryToo(OursInMemory):
+    """A second one."""
+
+    key = "ours-memory-2"
+
+
+class _Noting(Ours):
+    """One that notes what can be seen from within only: collections, and the writer's groups."""
+
+    def environment(self) -> dict[str, str]:
+        """Say where."""
+        return {"MAILSVC_NOTES": str(self.directory / "notes")}
+
+    def noting(self, words: list[str]) -> list[str]:
+        """Return a command of twistd, with the program that notes in its place."""
+        where = words.index(twistd()[0])
+        return [*words[:where], sys.executable, str(_NOTING), *words[where + 1 :]]
+
+    def notes(self) -> Notes:
+        """Return what the processes have noted; after :meth:`stop`."""
+        found = Notes()
+        for path in self.directory.glob("notes.*"):
+            noted = json.loads(path.read_text())
+            found.groups += noted["groups"]
+            found.jobs += noted["jobs"]
+            found.collections += [(when, seconds) for when, seconds in noted["collections"]]
+        return found
+
+
+class OursNoting(_Noting, OursInMemory):
+    """As the one in memory, and notes."""
+
+    key, title = "ours-noting", "mailsvc, spool in memory"
+
+    def command(self) -> list[str]:
+        """Return the command of the program that notes."""
+        return self.noting(super().command())
 
 
 class OursInMaildir(Ours):
@@ -164,6 +246,26 @@ class OursTwice(Ours):
         """Close the port, too."""
         super().stop()
         self._door.close()
+
+
+class OursOnceNoting(_Noting, OursDiscarding):
+    """One process, which notes."""
+
+    key = "ours-once-noting"
+
+    def command(self) -> list[str]:
+        """Return the command of the program that notes."""
+        return self.noting(super().command())
+
+
+class OursTwiceNoting(_Noting, OursTwice):
+    """Two processes, which note."""
+
+    key = "ours-twice-noting"
+
+    def command(self) -> list[str]:
+        """Return the command of the program that notes."""
+        return self.noting(super().command())
 
 
 class OursPosting(Ours):

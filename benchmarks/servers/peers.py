@@ -32,7 +32,8 @@ class TwistedCanned(Server):
     def commands(self) -> list[list[str]]:
         """Return its command."""
         script = _PROGRAMS / "canned_server.py"
-        return [[sys.executable, str(script), str(self.port)]]
+        files = [str(each) for each in self.workplace.certificate()]
+        return [[sys.executable, str(script), str(self.port), *files]]
 
 
 class _Files(Server):

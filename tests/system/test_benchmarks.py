@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.sections.idle import BEGIN, END, NEW_CPU, P99
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -35,10 +37,18 @@ class BenchmarkTests(SynchronousTestCase):
         self.assertEqual(done.returncode, status, done.stdout)
         return done.stdout
 
-    def rows(self, section: str) -> list[dict[str, Any]]:
+    def section(self, name: str) -> dict[str, Any]:
         document = json.loads((self.work / "quick.json").read_text())
-        rows: list[dict[str, Any]] = document["sections"][section]["rows"]
+        section: dict[str, Any] = document["sections"][name]
+        return section
+
+    def rows(self, section: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.section(section)["rows"]
         return rows
+
+    def values(self, section: str) -> dict[str, float]:
+        values: dict[str, float] = self.section(section)["values"]
+        return values
 
     def test_accepting_beside_smtp_sink(self) -> None:
         """Both servers take mail in three ways, and mailsvc delivered what it acknowledged."""
@@ -62,6 +72,29 @@ class BenchmarkTests(SynchronousTestCase):
     def test_posted_mail_is_compared(self) -> None:
         self.run_benchmarks("--quick", "--only", "webhook", "--peers", "ours-webhook")
         self.assertEqual([row["checked"] for row in self.rows("webhook")], ["compared"])
+
+    def test_the_floor_of_large_messages(self) -> None:
+        """The server that keeps nothing takes them under TLS as well; the disk writes alone."""
+        self.run_benchmarks("--quick", "--only", "tls", "--peers", "ours,canned")
+        self.assertEqual([row["server"] for row in self.rows("tls")], ["ours", "canned"])
+        values = self.values("tls")
+        self.assertEqual(len(values), 3)
+        self.assertTrue(all(value > 0 for value in values.values()), values)
+
+    def test_groups_are_counted_from_within(self) -> None:
+        """Two processes note as well as one how many groups they committed."""
+        words = ("ours", "ours-twice", "ours-once-noting", "ours-twice-noting")
+        self.run_benchmarks("--quick", "--only", "processes", "--peers", ",".join(words))
+        values = self.values("processes")
+        self.assertEqual(len(values), 8)
+        self.assertTrue(all(value > 0 for value in values.values()), values)
+
+    def test_idle_connections_are_looked_at_from_within(self) -> None:
+        words = ("ours-memory", "ours-memory-2", "ours-noting")
+        self.run_benchmarks("--quick", "--only", "idle", "--peers", ",".join(words))
+        self.assertEqual(len(self.rows("idle")), 4)
+        for name in (P99, NEW_CPU, BEGIN, END):
+            self.assertGreater(self.values("idle")[name], 0)
 
     def test_unknown_section(self) -> None:
         self.assertIn("--only takes accept", self.run_benchmarks("--only", "all", status=2))

@@ -1,0 +1,48 @@
+"""twistd, which notes what its processes can tell of themselves only.
+
+``MAILSVC_NOTES=FILE noting_twistd.py WORDS …``.  When it ends, FILE.PID holds a JSON object: how
+many groups the spool's writer committed, of how many jobs, and when each full collection of
+garbage began and how many seconds it took.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+
+from twisted.internet import reactor
+from twisted.scripts.twistd import run
+
+from mailsvc.spool.writer import Writer
+
+notes = {"groups": 0, "jobs": 0, "collections": []}
+_serve = Writer._serve
+
+
+def _noted(writer, group):
+    notes["groups"] += 1
+    notes["jobs"] += len(group)
+    _serve(writer, group)
+
+
+def _collecting(phase, info):
+    if info["generation"] == 2:
+        if phase == "start":
+            notes["collections"].append([time.time(), 0.0])
+        elif notes["collections"]:
+            began = notes["collections"][-1]
+            began[1] = time.time() - began[0]
+
+
+def _write():
+    with open(f"{os.environ['MAILSVC_NOTES']}.{os.getpid()}", "w") as file:
+        json.dump(notes, file)
+
+
+Writer._serve = _noted
+gc.callbacks.append(_collecting)
+# After a signal twistd ends by the same signal: nothing later is called.
+reactor.addSystemEventTrigger("after", "shutdown", _write)
+sys.argv[0] = "twistd"
+run()
