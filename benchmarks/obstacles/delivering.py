@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from benchmarks.lookup import Lookup
+from benchmarks.obstacles.accepting import delivery
 from benchmarks.parts.delivering import FILE, FILING, PARSING, PAYLOAD, SIGNING
-from benchmarks.sections.delivering import DISCARDED, HELD, REQUEST
+from benchmarks.sections.delivering import HELD, REQUEST
 from benchmarks.wording import number, table
 
 
 def _before(figures: Lookup) -> dict[str, float]:
     """Return what comes with any delivery, in CPU us."""
     held = figures.figure("cpu", "webhook", "ours", HELD)
-    discarded = figures.figure("cpu", "webhook", "ours", DISCARDED)
     return {
         "accepting a message whose delivery is held": held,
-        "claim, attempt and outcome of a delivery that does nothing": discarded - held,
+        "claim, attempt and outcome of a delivery that does nothing": delivery(figures),
     }
 
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from benchmarks.lookup import Lookup
-from benchmarks.parts.storing import GROUPS, writing
+from benchmarks.obstacles.accepting import of_a_group
+from benchmarks.parts.storing import GROUPS
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.scale import ONE, TWO, groups, jobs
 from benchmarks.wording import number, table
-
-
-def of_a_group(figures: Lookup) -> float:
-    """Return the CPU us that a group takes whatever it holds, from groups of different sizes."""
-    small, large = GROUPS[0], GROUPS[-1]
-    difference = figures.value("parts", writing(small)) - figures.value("parts", writing(large))
-    return difference / (1 / small - 1 / large)
 
 
 def processes(figures: Lookup) -> str:
