@@ -31,7 +31,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         help=f"of {', '.join([*SECTIONS, 'plots', 'profiles'])}; may be repeated",
     )
     parser.add_argument("--peers", default="", help="measure these servers only: ours,smtp-sink,…")
-    parser.add_argument("--rounds", type=int, default=5, help="of each server, default 5")
+    parser.add_argument("--rounds", type=int, default=3, help="of each server, default 3")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round, default 4")
     parser.add_argument("--soak-seconds", type=float, default=1800.0, help="default 1800")
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures say nothing")

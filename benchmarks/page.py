@@ -86,7 +86,7 @@ _METHOD = """\
 ```sh
 python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
 .venv/bin/python -m benchmarks --install        # the peers: Debian, PyPI, npm; as root
-.venv/bin/python -m benchmarks                  # everything; the soak takes half an hour
+.venv/bin/python -m benchmarks                  # everything: 25 minutes, then the soak
 .venv/bin/python -m benchmarks --only accept --peers ours,smtp-sink
 .venv/bin/python -m benchmarks --only soak      # half an hour; --soak-seconds for another time
 .venv/bin/python -m benchmarks --only idle      # 10,000 idle connections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks import accounting
@@ -142,6 +142,29 @@ def medians(rows: Sequence[Row]) -> Row:
         checked=max((each.checked for each in rows), key=len),
         messages=sum(each.messages for each in rows),
         spread=(min(rates), max(rates)),
+    )
+
+
+def together(rows: Sequence[Row], server: str, title: str) -> Row:
+    """Return what several servers did at the same time as the row of one.
+
+    Latencies are those of the slowest.
+    """
+    messages = sum(each.messages for each in rows)
+    rate = sum(each.rate for each in rows)
+    return replace(
+        rows[0],
+        server=server,
+        title=title,
+        rate=rate,
+        p50=max(each.p50 for each in rows),
+        p99=max(each.p99 for each in rows),
+        p999=max(each.p999 for each in rows),
+        cpu=sum(each.cpu * each.messages for each in rows) / messages,
+        peak=sum(each.peak for each in rows),
+        above=sum(each.above for each in rows),
+        messages=messages,
+        spread=(rate, rate),
     )
 
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks import disk, page, targets
 from benchmarks.load import Load, Outcome
 from benchmarks.lookup import Lookup, Unmeasured
-from benchmarks.rounds import Row, interleaved, medians, paired
+from benchmarks.rounds import Row, interleaved, medians, paired, together
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.idle import P99
 from benchmarks.wording import filled, number, table
@@ -78,6 +78,13 @@ class RoundTests(SynchronousTestCase):
         rows = interleaved(3, [lambda: turn("a"), lambda: turn("b")])
         self.assertEqual(order, ["a", "b"] * 3)
         self.assertEqual([(row.server, row.rounds) for row in rows], [("a", 3), ("b", 3)])
+
+    def test_together(self) -> None:
+        """Two servers at the same time: a message costs what it does on the average."""
+        rows = [ROW, replace(ROW, rate=500.0, cpu=400.0, p99=30.0, messages=1000)]
+        row = together(rows, "both", "two")
+        self.assertEqual((row.server, row.rate, row.cpu, row.p99), ("both", 1500.0, 200.0, 30.0))
+        self.assertEqual((row.messages, row.peak, row.spread), (3000, 120.0, (1500.0, 1500.0)))
 
     def test_pairs(self) -> None:
         """One pair that met a bad minute does not decide, and neither do two unlike minutes."""

@@ -14,6 +14,7 @@ from benchmarks.obstacles import in_the_way
 from benchmarks.parts.accepting import CONNECTION, CONVERSATION, SEARCHING
 from benchmarks.parts.delivering import FILE, FILING, PARSING, PAYLOAD, SIGNING
 from benchmarks.parts.storing import GROUPS, TAKING, UNSYNCED, writing
+from benchmarks.parts.turning import TURN, WAIT
 from benchmarks.rounds import Row
 from benchmarks.sections.accepting import ONE_EACH, PIPELINED, ROUND_TRIPS
 from benchmarks.sections.alone import DISK
@@ -31,7 +32,8 @@ from benchmarks.sections.idle import (
     OURS,
     P99,
 )
-from benchmarks.sections.scale import ONE, TWO, groups, jobs
+from benchmarks.sections.scale import APART, ONE, TURNS, TWO, WAITS, each, halved
+from benchmarks.sections.scale import GROUPS as COMMITTED
 from benchmarks.targets import Obstacle
 
 _ROW = Row(
@@ -60,6 +62,8 @@ _PARTS = {
     writing(5): 60.0,
     writing(20): 10.0,
     UNSYNCED: 5.0,
+    TURN: 6.0,
+    WAIT: 5.0,
     PARSING: 60.0,
     PAYLOAD: 12.0,
     SIGNING: 11.0,
@@ -124,7 +128,7 @@ class InTheWayTests(SynchronousTestCase):
         rows.append(replace(_ROW, server=DISK, p50=0.25, p99=3.0))
         self.figures.section("accept", *rows)
         # How it is grouped, and what a delivery takes, is measured with others.
-        self.figures.values("processes", {groups(ONE, mode): 0.1 for mode in _LOADS})
+        self.figures.values("processes", {each(COMMITTED, ONE, mode): 0.1 for mode in _LOADS})
         self.figures.section("webhook", *_DELIVERED)
 
     def test_nothing_is_missed(self) -> None:
@@ -245,6 +249,7 @@ class InTheWayTests(SynchronousTestCase):
         self.assert_told("outcome of a delivery that does nothing | 60.0 |", text)
         self.assert_told("| all of these | 392 |\n| mailsvc, measured | 600 |", text)
         self.assert_told("used\n0.60 of a core", text)
+        self.assert_told("by itself, 2,551 messages/s", text)
 
     def test_maildir(self) -> None:
         self.delivering()
@@ -257,17 +262,27 @@ class InTheWayTests(SynchronousTestCase):
         """From 200 us in groups of one and 10 in groups of 20: a group itself is 200 us."""
         values: dict[str, float] = {}
         for mode in _LOADS:
-            values |= {groups(ONE, mode): 0.1, groups(TWO, mode): 0.3}
-            values |= {jobs(ONE, mode): 11.0, jobs(TWO, mode): 4.0}
+            for what, one, two in ((COMMITTED, 0.1, 0.3), (TURNS, 0.5, 1.0), (WAITS, 1.0, 2.0)):
+                values |= {each(what, ONE, mode): one, each(what, TWO, mode): two}
         rows = [
-            replace(_ROW, server=server, what=mode, cpu=cpu)
+            replace(_ROW, server=server, what=what, cpu=cpu)
             for mode in _LOADS
-            for server, cpu in (("ours", 200.0), ("ours-twice", 270.0))
+            for server, what, cpu in (
+                ("ours", mode, 200.0),
+                ("ours", halved(mode), 230.0),
+                ("ours-twice", mode, 270.0),
+                (APART, mode, 260.0),
+            )
         ]
         self.figures.values("processes", values, *rows)
         text = self.told()
-        self.assert_told("A group costs 200 µs whatever it holds", text)
-        self.assert_told(f"| {PIPELINED} | 0.10 | 0.30 | 11.0 | 4.00 | 40.0 | 70.0 |", text)
+        self.assert_told(f"| {PIPELINED} | 200 | 230 | 270 | 260 | 1.30 × |", text)
+        for row in (
+            f"{COMMITTED} | 0.10 | 0.30 | 200 | 40.0 |",
+            f"{TURNS} | 0.50 | 1.00 | 6.00 | 3.00 |",
+            f"{WAITS} | 1.00 | 2.00 | 5.00 | 5.00 |",
+        ):
+            self.assert_told(f"| {PIPELINED} | {row}", text)
 
     def test_every_obstacle_is_told_of(self) -> None:
         """Whatever is in the way of a target has its part, once its figures are there."""

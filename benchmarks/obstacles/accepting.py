@@ -8,7 +8,8 @@ from benchmarks.parts.storing import GROUPS, TAKING, UNSYNCED, writing
 from benchmarks.sections.accepting import ONE_EACH, PIPELINED, ROUND_TRIPS, SESSIONS
 from benchmarks.sections.alone import DISK
 from benchmarks.sections.delivering import DISCARDED, HELD
-from benchmarks.sections.scale import ONE, groups
+from benchmarks.sections.scale import GROUPS as COMMITTED
+from benchmarks.sections.scale import ONE, each
 from benchmarks.wording import number, table
 
 _MODES = (ROUND_TRIPS, PIPELINED)
@@ -33,8 +34,8 @@ def _alone(figures: Lookup, mode: str) -> float:
     The groups are as many as there were in the service under that load.
     """
     group, largest = of_a_group(figures), GROUPS[-1]
-    each = figures.value("parts", writing(largest)) - group / largest
-    written = each + group * figures.value("processes", groups(ONE, mode))
+    message = figures.value("parts", writing(largest)) - group / largest
+    written = message + group * figures.value("processes", each(COMMITTED, ONE, mode))
     return figures.value("parts", CONVERSATION) + figures.value("parts", TAKING) + written
 
 

@@ -22,8 +22,8 @@ def memory(figures: Lookup) -> str:
     bare, ours = figures.value("idle", CANNED), figures.value("idle", OURS)
     return f"""\
 A Twisted transport and a protocol that does nothing, on it, take {number(bare)} KiB. What mailsvc
-adds is {number(ours - bare)} KiB: the session and what it knows of its peer, one timer, and what
-counts the connections of each address."""
+adds is {number(ours - bare)} KiB: the session and what it knows of its peer, one timer, the control
+of the flow, and a place among the connections."""
 
 
 def latency(figures: Lookup) -> str:

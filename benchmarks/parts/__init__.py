@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.parts import accepting, delivering, storing
+from benchmarks.parts import accepting, delivering, storing, turning
 
 
 def measure(directory: Path, runs: int = 40) -> dict[str, float]:
     """Return all figures, by name."""
     return (
         accepting.measure(runs)
+        | turning.measure(runs)
         | storing.measure(directory, runs)
-        | delivering.measure(directory / "maildir", runs)
+        | delivering.measure(directory.with_name(f"{directory.name}-files"), runs)
     )

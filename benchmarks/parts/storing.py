@@ -65,7 +65,6 @@ class _Spool:
     """A spool on the disk, whose writer works when it is told to, in this thread."""
 
     def __init__(self, directory: Path) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
         self._turns = _Turns()
         limits = SpoolLimits(octets=1 << 36, low_water=0)
         self._spool = EmbeddedSpool(
@@ -117,6 +116,7 @@ def _serve(writer: Writer, jobs: Sequence[Job]) -> None:
 
 def measure(directory: Path, runs: int) -> dict[str, float]:
     """Return what the spool takes of the reactor's thread, and of the writer's by the group."""
+    shutil.rmtree(directory, ignore_errors=True)
     stored = _Spool(directory)
     found: dict[str, float] = {}
 
@@ -130,7 +130,7 @@ def measure(directory: Path, runs: int) -> dict[str, float]:
         found[writing(count)] = _writing(stored, count, runs)
     stored.connection().execute("PRAGMA synchronous = OFF")
     writer._segments._files.fdatasync = lambda descriptor: None  # type: ignore[method-assign]
-    found[UNSYNCED] = _writing(stored, 20, runs)
+    found[UNSYNCED] = _writing(stored, GROUPS[-1], runs)
     stored.stop()
     return found
 

@@ -1,13 +1,14 @@
 """twistd, which notes what its processes can tell of themselves only.
 
 ``MAILSVC_NOTES=FILE noting_twistd.py WORDS …``.  When it ends, FILE.PID holds a JSON object: how
-many groups the spool's writer committed, of how many jobs, and when each full collection of
-garbage began and how many seconds it took.
+many groups the spool's writer committed, how many turns the reactor made, how often a thread waited
+for something, and when each full collection of garbage began and how many seconds it took.
 """
 
 import gc
 import json
 import os
+import resource
 import sys
 import time
 
@@ -16,14 +17,19 @@ from twisted.scripts.twistd import run
 
 from mailsvc.spool.writer import Writer
 
-notes = {"groups": 0, "jobs": 0, "collections": []}
+notes = {"groups": 0, "turns": 0, "waits": 0, "collections": []}
 _serve = Writer._serve
+_turn = reactor.doIteration
 
 
 def _noted(writer, group):
     notes["groups"] += 1
-    notes["jobs"] += len(group)
     _serve(writer, group)
+
+
+def _turned(timeout):
+    notes["turns"] += 1
+    _turn(timeout)
 
 
 def _collecting(phase, info):
@@ -36,11 +42,13 @@ def _collecting(phase, info):
 
 
 def _write():
+    notes["waits"] = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
     with open(f"{os.environ['MAILSVC_NOTES']}.{os.getpid()}", "w") as file:
         json.dump(notes, file)
 
 
 Writer._serve = _noted
+reactor.doIteration = _turned
 gc.callbacks.append(_collecting)
 # After a signal twistd ends by the same signal: nothing later is called.
 reactor.addSystemEventTrigger("after", "shutdown", _write)

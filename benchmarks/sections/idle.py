@@ -36,7 +36,7 @@ def idle(run: Run) -> Section:
     """What one costs, and what 10,000 of them do to the others."""
     section = Section()
     many, some = (500, 100) if run.quick else (10_000, 1_000)
-    # Half as long as others' and three times as many: it is the pairs that count.
+    # Half as long as others' and four times as many: it is the pairs that count.
     seconds = run.seconds / 2
     # A rate that leaves air, so that it is the latency which shows what the idle ones cost.
     steady = Load(messages=int(500 * seconds), rate=500)
@@ -44,7 +44,7 @@ def idle(run: Run) -> Section:
     with run.started(section, (OursInMemory, OursInMemoryToo)) as servers:
         if len(servers) == 2:
             _say_where(run, section)
-            pairs = 1 if run.quick else 3 * run.rounds
+            pairs = 1 if run.quick else 4 * run.rounds
             found = _pairs(run, section, servers, steady, many, pairs, (ALONE, BESIDE))
             section.values[P99] = paired("p99", *found)
             found = _pairs(run, section, servers, new, many, run.rounds, (NEW_ALONE, NEW_BESIDE))

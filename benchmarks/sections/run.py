@@ -37,7 +37,7 @@ class Run:
     """
 
     workplace: Workplace
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 4
     quick: bool = False
     peers: frozenset[str] = frozenset()

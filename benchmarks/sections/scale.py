@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from statistics import median
 
 from benchmarks import accounting
 from benchmarks.load import Load, send
-from benchmarks.rounds import interleaved, one_round
+from benchmarks.rounds import Row, interleaved, one_round, together
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.run import Run, Section
 from benchmarks.servers.ours import (
+    OursApart,
     OursBehindBacklog,
     OursDiscarding,
     OursOnceNoting,
@@ -22,18 +25,27 @@ from benchmarks.servers.ours import (
 )
 from benchmarks.servers.server import Server
 
-
-def groups(count: str, what: str) -> str:
-    """Return the name of the figure of groups by message, for so many processes under one load."""
-    return f"groups for each message, {count}, {what}"
-
-
-def jobs(count: str, what: str) -> str:
-    """Return the name of the figure of jobs by group."""
-    return f"jobs in a group, {count}, {what}"
-
-
+#: The server of the row of two services.
+APART = "apart"
 ONE, TWO = "one process", "two processes"
+GROUPS, TURNS, WAITS = "groups committed", "turns of the reactor", "waits of a thread"
+
+
+def each(what: str, count: str, load: str) -> str:
+    """Return the name of a figure by message, for so many processes under one load."""
+    return f"{what} for each message, {count}, {load}"
+
+
+def halved(what: str) -> str:
+    """Return the name of a load on half of the sessions."""
+    return f"{what}, half of the sessions"
+
+
+def _apart(run: Run, servers: Sequence[Server], load: Load, what: str) -> Row:
+    """Let two services that share nothing have half of the sessions each, at the same time."""
+    with ThreadPoolExecutor(len(servers)) as pool:
+        rows = pool.map(lambda server: one_round(run.workplace, server, load, what), servers)
+        return together([*rows], APART, "mailsvc, two services that share nothing")
 
 
 def processes(run: Run) -> Section:
@@ -41,9 +53,18 @@ def processes(run: Run) -> Section:
     section = Section()
     load = Load(messages=int(10_000 * run.seconds), seconds=run.seconds)
     loads = {ROUND_TRIPS: load, PIPELINED: replace(load, pipelined=True)}
-    with run.started(section, (OursDiscarding, OursTwice)) as servers:
+    with run.started(section, (OursDiscarding, OursTwice, OursApart)) as servers:
         for what, each_load in loads.items():
-            turns = [partial(one_round, run.workplace, s, each_load, what) for s in servers]
+            half = replace(each_load, sessions=each_load.sessions // 2)
+            turns = [
+                partial(one_round, run.workplace, server, each_load, what)
+                for server in servers
+                if not isinstance(server, OursApart)
+            ]
+            if len(servers) == 3:
+                one, _, other = servers
+                turns.append(partial(one_round, run.workplace, one, half, halved(what)))
+                turns.append(partial(_apart, run, (one, other), half, what))
             section.rows += interleaved(run.rounds, turns)
     # How the work is grouped is seen from within; these are started for it alone.
     for what, each_load in loads.items():
@@ -55,8 +76,12 @@ def processes(run: Run) -> Section:
                     server.rest()
                     server.stop()
                     notes = server.notes()
-                    section.values[groups(count, what)] = notes.groups / sent
-                    section.values[jobs(count, what)] = notes.jobs / max(1, notes.groups)
+                    for name, many in (
+                        (GROUPS, notes.groups),
+                        (TURNS, notes.turns),
+                        (WAITS, notes.waits),
+                    ):
+                        section.values[each(name, count, what)] = many / sent
     return section
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -54,14 +55,16 @@ _NOTING = HERE / "programs" / "noting_twistd.py"
 class Notes:
     """What the processes of one server noted of themselves.
 
-    :ivar groups: that the writer committed, each with its syncs.
-    :ivar jobs: in all groups: messages, claims, outcomes of deliveries.
+    :ivar groups: that the writer committed: of messages, claims, outcomes; each with its syncs.
+    :ivar turns: of the reactors.
+    :ivar waits: how often a thread gave up its core because it waited.
     :ivar collections: when a full collection of Python's garbage began, and how many seconds it
         took.
     """
 
     groups: int = 0
-    jobs: int = 0
+    turns: int = 0
+    waits: int = 0
     collections: list[tuple[float, float]] = field(default_factory=list)
 
 
@@ -139,6 +142,12 @@ class OursDiscarding(Ours):
     key, title = "ours", "mailsvc"
 
 
+class OursApart(OursDiscarding):
+    """Another one, with a spool and a port of its own."""
+
+    key = "ours-apart"
+
+
 class OursInMemory(OursDiscarding):
     """The whole way, but with a spool in memory, where there is a place for one."""
 
@@ -154,6 +163,9 @@ class OursInMemory(OursDiscarding):
         """Give the memory back."""
         super().stop()
         shutil.rmtree(self.spool, ignore_errors=True)
+        # The last one takes the directory of all with it.
+        with suppress(OSError):
+            self.spool.parent.rmdir()
 
 
 class OursInMemoryToo(OursInMemory):
@@ -180,7 +192,8 @@ class _Noting(Ours):
         for path in self.directory.glob("notes.*"):
             noted = json.loads(path.read_text())
             found.groups += noted["groups"]
-            found.jobs += noted["jobs"]
+            found.turns += noted["turns"]
+            found.waits += noted["waits"]
             found.collections += [(when, seconds) for when, seconds in noted["collections"]]
         return found
 
