@@ -51,6 +51,9 @@ _CLOSE_SECONDS = 5.0
 _OWN_FIELDS = frozenset({b"host", b"connection", b"content-length", b"accept-encoding"})
 
 
+_DONE = Failure(ResponseDone())
+
+
 class StaleConnection(Exception):
     """A kept connection was closed by the peer before it answered the next request."""
 
@@ -83,7 +86,7 @@ class Response:
         """Give the body to ``protocol``."""
         if self._body:
             protocol.dataReceived(self._body)
-        protocol.connectionLost(Failure(ResponseDone()))
+        protocol.connectionLost(_DONE)
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """Refuse: no redirect is followed, so there is none."""

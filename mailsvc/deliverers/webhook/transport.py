@@ -6,7 +6,8 @@ knows that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.cookiejar import Cookie
 from typing import Any
 from urllib.request import Request
 
@@ -19,14 +20,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from mailsvc.deliverers.webhook.answers import Answer
 from mailsvc.deliverers.webhook.client import StaleConnection
 from mailsvc.deliverers.webhook.egress import EgressRefused
 from mailsvc.deliverers.webhook.payload import Reactor
 from mailsvc.deliverers.webhook.response import ANSWER_LIMIT, AnswerTooLong, BadAnswer
-from mailsvc.deliverers.webhook.upload import Body, Upload, Watch
+from mailsvc.deliverers.webhook.upload import Body, Upload, Watch, Watches
 from mailsvc.errors import SpoolError, TransientFailure
 from mailsvc.events import printable
 
@@ -47,6 +48,13 @@ class _FixedURL(EncodedURL):
 _PLACEHOLDER = _FixedURL.from_text("http://destination.invalid/")
 
 
+class _Fields(Headers):
+    """The fields of one request: what treq does to its copy, it may as well do to these."""
+
+    def copy(self) -> _Fields:
+        return self
+
+
 class _NoCookies(IndexableCookieJar):
     """Sends no cookies and keeps none."""
 
@@ -55,6 +63,16 @@ class _NoCookies(IndexableCookieJar):
 
     def extract_cookies(self, response: Any, request: Request) -> None:  # noqa: ANN401
         """Keep nothing."""
+
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(())
+
+
+_NO_COOKIES = _NoCookies()
+
+
+def _as_it_is(body: Upload) -> IBodyProducer:
+    return body
 
 
 class _Collector(Protocol):
@@ -77,7 +95,8 @@ class Transport:
 
     def __init__(self, reactor: Reactor, agent: IAgent) -> None:
         self._reactor = reactor
-        self._client = HTTPClient(agent, _NoCookies())
+        self._watches = Watches(reactor)
+        self._client = HTTPClient(agent, _NO_COOKIES, data_to_body_producer=_as_it_is)
 
     async def post(self, headers: Sequence[tuple[str, str]], body: Body) -> Answer:
         """Send one request and return the answer, whatever its status.
@@ -89,7 +108,7 @@ class Transport:
         :raises mailsvc.errors.TransientFailure: there was no whole answer.
         :raises mailsvc.errors.SpoolError: the body's content could not be read.
         """
-        fields = Headers()
+        fields = _Fields()
         for name, value in headers:
             fields.addRawHeader(name.encode("ascii"), value.encode("ascii"))
         try:
@@ -100,13 +119,14 @@ class Transport:
             return await self._attempt(fields, body, last=True)
 
     async def _attempt(self, headers: Headers, body: Body, *, last: bool = False) -> Answer:
-        watch = Watch(self._reactor)
+        watch = Watch(self._watches)
         try:
             sent: Deferred[Any] = self._client.request(
                 "POST",
                 _PLACEHOLDER,
                 headers=headers,
                 data=Upload(body, watch),
+                cookies=_NO_COOKIES,
                 allow_redirects=False,
                 unbuffered=True,
                 reactor=self._reactor,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -24,8 +25,56 @@ CONNECT_SECONDS = 10.0
 UPLOAD_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
 
+_STILL = f"the upload stood still for {UPLOAD_SECONDS:.0f} s"
+_SILENT = f"no answer within {ANSWER_SECONDS:.0f} s"
+
 #: Octets written in one piece; the transport says when it has enough.
 CHUNK = 65_536
+
+
+class Watches:
+    """The watches over a transport's requests, behind one timer.
+
+    A timer of its own would cost each request 4 us, and none ever runs out.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        #: When each is to end its request.
+        self._times: dict[Watch, float] = {}
+        self._timer: Any = None
+        #: When the timer looks.
+        self._looks = inf
+
+    def set(self, watch: Watch, seconds: float) -> None:
+        """Let a watch end its request after ``seconds`` from now, in place of what was set."""
+        self._times[watch] = when = self._reactor.seconds() + seconds
+        if when < self._looks:
+            self._look_at(when)
+
+    def clear(self, watch: Watch) -> None:
+        """Let a watch end nothing."""
+        if self._times.pop(watch, None) is not None and not self._times:
+            self._timer.cancel()
+            self._timer, self._looks = None, inf
+
+    def _look_at(self, when: float) -> None:
+        delay = max(0.0, when - self._reactor.seconds())
+        self._looks = when
+        if self._timer is None:
+            self._timer = self._reactor.callLater(delay, self._look)
+        else:
+            self._timer.reset(delay)
+
+    def _look(self) -> None:
+        self._timer, self._looks = None, inf
+        now = self._reactor.seconds()
+        for watch in [each for each, when in self._times.items() if when <= now]:
+            # The end of one may be the end of another.
+            if self._times.pop(watch, None) is not None:
+                watch.expire()
+        if self._times and self._timer is None:
+            self._look_at(min(self._times.values()))
 
 
 class Watch:
@@ -35,47 +84,47 @@ class Watch:
     :ivar expired: why it was ended, in words; empty while it was not.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._call: Any = None
+    def __init__(self, watches: Watches) -> None:
+        self._watches = watches
         self._reason = ""
         self._uploaded = False
+        self._ended = False
         self.cancel: Callable[[], None] | None = None
         self.expired = ""
 
     def start(self, cancel: Callable[[], None]) -> None:
         """Begin with the time for the connection, unless the upload has begun already."""
         self.cancel = cancel
-        if self._call is None:
+        if not self._reason:
             self._wait(CONNECT_SECONDS, f"no connection within {CONNECT_SECONDS:.0f} s")
 
     def moved(self) -> None:
         """Note that the upload went forward."""
         if not self._uploaded:
-            self._wait(UPLOAD_SECONDS, f"the upload stood still for {UPLOAD_SECONDS:.0f} s")
+            self._wait(UPLOAD_SECONDS, _STILL)
 
     def uploaded(self) -> None:
         """Note that the upload's last octet is written."""
         self._uploaded = True
-        self._wait(ANSWER_SECONDS, f"no answer within {ANSWER_SECONDS:.0f} s")
+        self._wait(ANSWER_SECONDS, _SILENT)
 
     def stop(self) -> None:
         """End the watch."""
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        self._ended = True
+        self._watches.clear(self)
         self.cancel = None
 
-    def _wait(self, seconds: float, reason: str) -> None:
-        self._reason = reason
-        if self._call is None:
-            self._call = self._reactor.callLater(seconds, self._expire)
-        elif self._call.active():
-            self._call.reset(seconds)
-
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the request."""
+        self._ended = True
         self.expired = self._reason
         if self.cancel is not None:
             self.cancel()
+
+    def _wait(self, seconds: float, reason: str) -> None:
+        self._reason = reason
+        if not self._ended:
+            self._watches.set(self, seconds)
 
 
 #: Runs a blocking function in a thread: ``IDelivererContext.in_thread``.

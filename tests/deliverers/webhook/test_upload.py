@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from mailsvc.deliverers.webhook.payload import Stream
-from mailsvc.deliverers.webhook.upload import CHUNK, Body, Upload, Watch, _Reader
+from mailsvc.deliverers.webhook.upload import CHUNK, Body, Upload, Watch, Watches, _Reader
 from mailsvc.errors import SpoolError
 from mailsvc.testing import DamagedContent, MemoryContent
 from tests.threads import Threads
@@ -48,7 +48,7 @@ class UploadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.threads = Threads()
-        self.watch = Watch(self.clock)
+        self.watch = Watch(Watches(self.clock))
         self.consumer = Consumer()
         self.cancelled = 0
 
@@ -126,7 +126,7 @@ class UploadTests(SynchronousTestCase):
         """The time for the answer begins when the connection has taken them all."""
         for content in self.contents():
             self.consumer = Consumer(pause_after=1)
-            self.watch = Watch(self.clock)
+            self.watch = Watch(Watches(self.clock))
             upload = self.upload(content)
             upload.startProducing(self.consumer)
             while len(b"".join(self.consumer.chunks)) < len(OCTETS):
@@ -200,7 +200,7 @@ class UploadTests(SynchronousTestCase):
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watch = Watch(self.clock)
+        self.watch = Watch(Watches(self.clock))
         self.ended: Deferred[None] = Deferred()
 
     def start(self) -> None:
@@ -255,3 +255,68 @@ class WatchTests(SynchronousTestCase):
         self.watch.uploaded()
         self.clock.advance(31)
         self.assertEqual(self.watch.expired, "no answer within 30 s")
+
+
+class WatchesTests(SynchronousTestCase):
+    """Watches behind one timer end as they would with timers of their own."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.watches = Watches(self.clock)
+        self.ended: list[tuple[str, float]] = []
+
+    def watch(self, name: str) -> Watch:
+        watch = Watch(self.watches)
+
+        def cancel() -> None:
+            self.ended.append((name, self.clock.seconds()))
+            watch.stop()
+
+        watch.start(cancel)
+        return watch
+
+    def pass_time(self) -> None:
+        for _ in range(200):
+            self.clock.advance(0.5)
+
+    def test_each_in_its_time(self) -> None:
+        self.watch("connecting")
+        self.clock.advance(1)
+        self.watch("answering").uploaded()
+        self.clock.advance(1)
+        self.watch("uploading").moved()
+        self.clock.advance(1)
+        self.watch("connecting later")
+        self.pass_time()
+        self.assertEqual(
+            self.ended,
+            [("connecting", 10), ("connecting later", 13), ("answering", 31), ("uploading", 32)],
+        )
+
+    def test_one_timer_for_all(self) -> None:
+        watches = [self.watch(str(number)) for number in range(5)]
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        for watch in watches:
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            watch.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_end_of_one_ends_another(self) -> None:
+        first = Watch(self.watches)
+        first.start(lambda: other.stop())
+        other = self.watch("other")
+        self.watch("last").moved()
+        self.pass_time()
+        self.assertEqual(first.expired, "no connection within 10 s")
+        self.assertEqual(self.ended, [("last", 30)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_end_of_one_begins_another(self) -> None:
+        first = Watch(self.watches)
+
+        def begin() -> None:
+            self.watch("next")
+
+        first.start(begin)
+        self.pass_time()
+        self.assertEqual(self.ended, [("next", 20)])
