@@ -5,7 +5,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 from unittest import mock
 
 import msgspec
@@ -99,6 +99,27 @@ class MaildirTests(SynchronousTestCase):
         self.patch(os, "access", lambda path, mode: not mode & os.R_OK)
         self.assertEqual(stable.obstacle(os.path.join(directory, "new")), "")
         self.assertEqual(stable.obstacle(directory), f"{directory} cannot be written to")
+
+    def test_a_group_leaves_open_what_others_opened_between_its_files(self) -> None:
+        """Files with numbers in a row are closed together, and no other is."""
+        others: list[int] = []
+
+        class Opening(MemoryContent):
+            def open(self) -> BinaryIO:
+                others.append(os.open("/dev/null", os.O_RDONLY))
+                return super().open()
+
+        contents = [MemoryContent, MemoryContent, Opening, MemoryContent, Opening, Opening]
+        group = [
+            (make_delivery(id=f"m{number}-1"), content()) for number, content in enumerate(contents)
+        ]
+        before = set(os.listdir("/proc/self/fd"))
+        outcomes = self.successResultOf(started(self.deliverer().deliver_group(group)))
+        self.assertEqual(outcomes, [None] * len(group))
+        self.assertEqual(set(os.listdir("/proc/self/fd")), before | {str(each) for each in others})
+        for each in others:
+            os.close(each)
+        self.assertEqual(len(files(f"{self.directory}/new")), len(group))
 
     def test_one_file_with_line_feeds(self) -> None:
         """Requirement 19: Return-Path comes first at final delivery."""
