@@ -162,19 +162,39 @@ class Share(_Waiting):
 
 
 class Together(_Waiting):
-    """Calls functions in a thread; what comes while one is called shares the next hop.
+    """Calls functions in a thread; what comes at the same time shares a hop.
 
-    Its plain twin is ``in_thread`` itself (``tests/test_threads.py`` compares them).
+    What comes in one turn of the reactor does, and then what comes while a hop is under way.  Its
+    plain twin is ``in_thread`` itself (``tests/test_threads.py`` compares them).
 
+    :param later: calls what it is given at the end of the reactor's turn.
     :param most: hops under way at the same time; a second one only when many calls wait.
     """
 
-    def __init__(self, in_thread: InThread, most: int = 1) -> None:
+    def __init__(
+        self,
+        in_thread: InThread,
+        later: Callable[[Callable[[], None]], object],
+        most: int = 1,
+    ) -> None:
         super().__init__(in_thread)
+        self._later = later
         self._most = most
         self._under_way = 0
+        self._turning = False
 
     def _go(self) -> None:
+        if self._under_way:
+            self._begin()
+        elif not self._turning:
+            self._turning = True
+            self._later(self._turn)
+
+    def _turn(self) -> None:
+        self._turning = False
+        self._begin()
+
+    def _begin(self) -> None:
         waiting = self._waiting
         while waiting and (
             not self._under_way or (self._under_way < self._most and len(waiting) >= _TOGETHER)
@@ -193,7 +213,7 @@ class Together(_Waiting):
         for (answered, _), answer in zip(group, answers, strict=True):
             if not answered.called:  # it was cancelled
                 answered.callback(answer)
-        self._go()
+        self._begin()
 
 
 def _each(functions: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -1,9 +1,11 @@
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailsvc import threads
@@ -87,7 +89,11 @@ class TogetherTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.hops = fakes.Threads()
+        self.clock = Clock()
         self.called: list[int] = []
+
+    def together(self, most: int = 1) -> Together:
+        return Together(self.hops, partial(self.clock.callLater, 0), most)
 
     def function(self, number: int) -> int:
         self.called.append(number)
@@ -95,13 +101,24 @@ class TogetherTests(SynchronousTestCase):
             raise Refused
         return number * 2
 
-    def call(self, together: Together, number: int) -> Deferred[int]:
-        return together.run(self.function, number)
+    def call(self, together: Together, *numbers: int) -> list[Deferred[int]]:
+        """Call in one turn of the reactor."""
+        calls = [together.run(self.function, number) for number in numbers]
+        self.clock.advance(0)
+        return calls
+
+    def test_what_comes_in_a_turn_shares_a_hop(self) -> None:
+        together = self.together()
+        for turn in (1, 2):
+            calls = self.call(together, 0, 1, 2)
+            self.assertEqual([self.successResultOf(call) for call in calls], [0, 2, 4])
+            self.assertEqual(self.hops.used, turn)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_comes_meanwhile_shares_a_hop(self) -> None:
-        together = Together(self.hops)
+        together = self.together()
         self.hops.hold()
-        calls = [self.call(together, number) for number in (0, 1, 2, 4)]
+        calls = [call for number in (0, 1, 2, 4) for call in self.call(together, number)]
         self.assertEqual(self.hops.used, 1)
         self.hops.release()
         self.assertEqual([self.successResultOf(call) for call in calls], [0, 2, 4, 8])
@@ -109,21 +126,17 @@ class TogetherTests(SynchronousTestCase):
 
     def test_a_group_is_bounded(self) -> None:
         self.patch(threads, "_TOGETHER", 3)
-        together = Together(self.hops)
-        self.hops.hold()
-        calls = [self.call(together, 0) for _ in range(1 + 3 + 2)]
-        self.hops.release()
+        calls = self.call(self.together(), *[0] * (3 + 3 + 2))
         self.assertEqual(self.hops.used, 3)
         for call in calls:
             self.successResultOf(call)
 
     def test_a_second_hop_beside_the_first_when_many_wait(self) -> None:
         self.patch(threads, "_TOGETHER", 3)
-        together = Together(self.hops, 2)
+        together = self.together(2)
         self.hops.hold()
         for calls, hops in ((1, 1), (2, 1), (1, 2), (9, 2)):
-            for _ in range(calls):
-                self.call(together, 0)
+            self.call(together, *[0] * calls)
             self.assertEqual(self.hops.used, hops)
 
     def test_the_same_as_one_by_one(self) -> None:
@@ -132,6 +145,7 @@ class TogetherTests(SynchronousTestCase):
         def outcomes(run: Callable[..., Deferred[int]]) -> list[object]:
             self.hops.hold()
             calls = [run(self.function, number) for number in range(40)]
+            self.clock.advance(0)
             self.hops.release()
             ended: list[object] = []
             for call in calls:
@@ -139,13 +153,14 @@ class TogetherTests(SynchronousTestCase):
             return ended
 
         plain = outcomes(self.hops)
-        self.assertEqual(outcomes(Together(self.hops).run), plain)
+        self.assertEqual(outcomes(self.together().run), plain)
         self.assertEqual(self.called, [*range(40), *range(40)])
 
     def test_cancelled_in_time_it_is_not_called(self) -> None:
-        together = Together(self.hops)
+        together = self.together()
         self.hops.hold()
-        first, second, third = (self.call(together, number) for number in range(3))
+        (first,) = self.call(together, 0)
+        second, third = self.call(together, 1, 2)
         first.cancel()
         second.cancel()
         self.failureResultOf(first, CancelledError)
@@ -154,13 +169,22 @@ class TogetherTests(SynchronousTestCase):
         self.assertEqual(self.called, [0, 2])
         self.assertEqual(self.successResultOf(third), 4)
 
+    def test_cancelled_in_its_turn(self) -> None:
+        together = self.together()
+        call = together.run(self.function, 1)
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        self.clock.advance(0)
+        self.assertEqual((self.called, self.hops.used), ([], 0))
+
     def test_a_hop_that_fails_fails_its_calls(self) -> None:
         async def broken(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
             raise Refused
 
-        together = Together(broken)
+        together = Together(broken, partial(self.clock.callLater, 0))
         for _ in range(2):
-            self.failureResultOf(self.call(together, 1), Refused)
+            for call in self.call(together, 1, 2):
+                self.failureResultOf(call, Refused)
 
 
 class ShareTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
@@ -50,7 +51,8 @@ class Parser:
         self._limits = limits or Limits()
         self._in_thread = in_thread
         self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
-        self._small = Together(in_thread, self._limits.threads)
+        turn = partial(IReactorTime(reactor).callLater, 0)
+        self._small = Together(in_thread, turn, self._limits.threads)
         self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 
