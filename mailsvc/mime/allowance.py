@@ -49,6 +49,10 @@ class Allowance:
         :param owner: whose they are; empty: nobody's, who is served as all others together.
         """
         wanted = min(octets, self.total)
+        self._collect()
+        if not (self._waiting or self._has_its_share(wanted, owner) or wanted > self._free):
+            self._grant(wanted, owner)
+            return wanted
         waiter = _Waiter(wanted, owner, Deferred(self._forget))
         self._waiting.append(waiter)
         self._wake()
@@ -76,24 +80,27 @@ class Allowance:
         passed: deque[_Waiter] = deque()
         while self._waiting:
             waiter = self._waiting.popleft()
-            if self._has_its_share(waiter):
+            if self._has_its_share(waiter.octets, waiter.owner):
                 passed.append(waiter)
                 continue
             if waiter.octets > self._free:
                 # Those behind it are not served first, or one that is large would wait for ever.
                 self._waiting.appendleft(waiter)
                 break
-            self._free -= waiter.octets
-            if waiter.owner:
-                self._held[waiter.owner] += waiter.octets
+            self._grant(waiter.octets, waiter.owner)
             granted.append(waiter.told)
         self._waiting.extendleft(reversed(passed))
         for told in granted:
             told.callback(None)
 
-    def _has_its_share(self, waiter: _Waiter) -> bool:
-        held = self._held.get(waiter.owner, 0)
-        return held > 0 and held + waiter.octets > self.total // 2
+    def _grant(self, octets: int, owner: str) -> None:
+        self._free -= octets
+        if owner:
+            self._held[owner] += octets
+
+    def _has_its_share(self, octets: int, owner: str) -> bool:
+        held = self._held.get(owner, 0)
+        return held > 0 and held + octets > self.total // 2
 
     def _forget(self, told: Deferred[None]) -> None:
         self._waiting = deque(each for each in self._waiting if each.told is not told)
