@@ -131,6 +131,7 @@ class _Writing:
     """One file on its way from ``tmp`` to ``new``."""
 
     place: int
+    maildir: str
     temporary: str
     final: str
     descriptor: int
@@ -182,7 +183,7 @@ class MaildirFiles:
         """Sync the files, give them their names, sync the directories."""
         together: dict[str, list[int]] = {}
         for writing in writings:
-            together.setdefault(os.path.dirname(writing.temporary), []).append(writing.descriptor)
+            together.setdefault(writing.maildir, []).append(writing.descriptor)
         try:
             sync_files(list(together.values()))
         except OSError as error:
@@ -190,7 +191,7 @@ class MaildirFiles:
                 _forget(writing.temporary)
                 outcomes[writing.place] = _failure(error)
             return
-        directories: dict[str, list[int]] = {}
+        renamed: dict[str, list[int]] = {}
         for writing in writings:
             try:
                 os.rename(writing.temporary, writing.final)
@@ -198,11 +199,10 @@ class MaildirFiles:
                 _forget(writing.temporary)
                 outcomes[writing.place] = _failure(error)
             else:
-                directory = os.path.dirname(writing.final)
-                directories.setdefault(directory, []).append(writing.place)
-        for directory, places in directories.items():
+                renamed.setdefault(writing.maildir, []).append(writing.place)
+        for maildir, places in renamed.items():
             try:
-                sync_directory(directory)
+                sync_directory(f"{maildir}/new")
             except OSError as error:
                 for place in places:
                     outcomes[place] = _failure(error)
@@ -230,7 +230,7 @@ class MaildirFiles:
             os.close(descriptor)
             _forget(temporary)
             raise
-        return _Writing(place, temporary, f"{maildir}/new/{name}", descriptor)
+        return _Writing(place, maildir, temporary, f"{maildir}/new/{name}", descriptor)
 
     def _octets(self, delivery: Delivery, content: IContent) -> Iterator[bytes]:
         """Return the file's octets in chunks."""
