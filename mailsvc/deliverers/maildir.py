@@ -278,8 +278,7 @@ def _remove_stale(directory: str) -> None:
 def _close(descriptors: list[int]) -> None:
     """Close files that are synced, those with numbers in a row by one call.
 
-    Each call lets go of the interpreter's lock, and under load has to wait for it again: that is
-    8 us a file.
+    Each call lets go of the interpreter's lock, and under load has to wait for it again.
     """
     ordered = sorted(descriptors)
     while ordered:

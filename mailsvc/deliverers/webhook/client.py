@@ -49,8 +49,7 @@ _IDLE_SECONDS = 55.0
 _CLOSE_SECONDS = 5.0
 #: Fields that the client sets itself, and what would have an answer compressed.
 _OWN_FIELDS = frozenset({b"host", b"connection", b"content-length", b"accept-encoding"})
-
-
+#: How every body ends.
 _DONE = Failure(ResponseDone())
 
 
