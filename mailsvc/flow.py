@@ -1,14 +1,22 @@
-"""Flow control: whether octets are taken from a peer now (requirement 42), and how many at once."""
+"""Flow control: whether octets are taken from a peer now (requirement 42), and how many at once.
+
+Replies go to the socket at once (:mod:`mailsvc.direct`) until one is not taken whole.  From then on
+they go by way of the transport, which tells its producer whether the peer reads them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from socket import socket
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
 from zope.interface import implementer
 
-from mailsvc.timing import Timing
+from mailsvc.deadline import Deadlines
+from mailsvc.direct import send, socket_of
+from mailsvc.rules import Rules
+from mailsvc.timing import Timed
 
 #: Octets held while an answer is awaited, before the transport is paused.
 _HELD = 65_536
@@ -20,80 +28,103 @@ MUCH, _WIDEST = 49_152, 524_288
 
 
 @implementer(IPushProducer)
-class Flow:
-    """What one connection takes from its transport: a peer that does not read is not read from.
+class Flow(Timed):
+    """A connection that takes nothing from a peer which does not read.
 
-    :param transport: what the octets come from; as the consumer of replies it is to be given this
-        for its producer.
-    :param proceed: called when the peer has read.
-    :ivar full: the peer does not read its replies, so nothing more is taken from it.
+    :ivar transport: what the octets come from; nobody else writes to it.
     """
 
-    __slots__ = (
-        "_held",
-        "_paused",
-        "_proceed",
-        "_timing",
-        "_transport",
-        "full",
-    )
+    __slots__ = ("_full", "_held", "_paused", "_socket", "transport")
 
-    def __init__(
-        self, transport: IPushProducer, timing: Timing, proceed: Callable[[], None]
-    ) -> None:
-        self._transport = transport
-        self._timing = timing
-        self._proceed = proceed
-        self.full = False
+    def __init__(self, rules: Rules, deadlines: Deadlines[Timed]) -> None:
+        super().__init__(rules, deadlines)
+        self.transport: Any = None
+        #: Where replies go at once; None: by way of the transport.
+        self._socket: socket | None = None
+        #: The peer does not read its replies, so nothing more is taken from it.
+        self._full = False
         self._held = 0
         self._paused = False
 
-    def hold(self, octets: int) -> None:
+    @abstractmethod
+    def _proceed(self) -> None:
+        """Go on: the peer has read."""
+
+    def _take_transport(self, transport: ITransport) -> None:
+        self.transport = transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        self._socket = socket_of(transport)
+        if self._socket is None:
+            self.transport.registerProducer(self, True)
+
+    def _send(self, octets: bytes) -> None:
+        """Send ``octets`` after all that was sent before; there may be none."""
+        if octets and self._socket is not None:
+            octets = send(self._socket, octets)
+            if octets:
+                self._by_transport()
+        if octets:
+            self.transport.write(octets)
+
+    def _by_transport(self) -> None:
+        """Leave all writing to the transport from now on: it is to be waited for, or TLS begins."""
+        if self._socket is not None:
+            self._socket = None
+            self.transport.registerProducer(self, True)
+
+    def _lose(self) -> None:
+        """Close, once the peer has read what was sent."""
+        if self._socket is None:
+            self.transport.unregisterProducer()
+        self.transport.loseConnection()
+        self._run()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read its replies: take nothing more from it."""
+        self._full = True
+        self._pause()
+        self._await_reading()
+
+    def resumeProducing(self) -> None:
+        """The peer has read its replies."""
+        self._full = False
+        self._has_read()
+        self._proceed()
+
+    def stopProducing(self) -> None:
+        """The transport is gone, which the protocol is told."""
+
+    def _hold(self, octets: int) -> None:
         """Count octets that came while an answer is awaited; many of them are enough."""
         self._held += octets
         if self._held > _HELD:
             self._pause()
 
-    def widen(self, octets: int) -> None:
+    def _widen(self, octets: int) -> None:
         """Let the transport read more at once if its last read was nearly as much as it may.
 
         Nothing is held for that while nothing comes.
 
         :param octets: what it read.
         """
-        transport: Any = self._transport
-        size: int = getattr(transport, "bufferSize", _WIDEST)
+        size: int = getattr(self.transport, "bufferSize", _WIDEST)
         if size < _WIDEST and 4 * octets >= 3 * size:
-            transport.bufferSize = 2 * size
+            self.transport.bufferSize = 2 * size
 
-    def pauseProducing(self) -> None:
-        """The peer does not read its replies: take nothing more from it."""
-        self.full = True
-        self._pause()
-        self._timing.reading()
-
-    def resumeProducing(self) -> None:
-        """The peer has read its replies."""
-        self.full = False
-        self._timing.read()
-        self._proceed()
-
-    def stopProducing(self) -> None:
-        """The transport is gone, which the protocol is told."""
-
-    def release(self) -> None:
+    def _release(self) -> None:
         """Take octets again: what was held is answered."""
         self._held = 0
-        if self._paused and not self.full:
-            self.end()
+        if self._paused and not self._full:
+            self._run()
 
-    def end(self) -> None:
+    def _run(self) -> None:
         """Let the transport run: one that is paused does not notice that its peer has gone."""
         if self._paused:
             self._paused = False
-            self._transport.resumeProducing()
+            self.transport.resumeProducing()
 
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
-            self._transport.pauseProducing()
+            self.transport.pauseProducing()

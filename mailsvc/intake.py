@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from mailsvc.eager import deferred, eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
 from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
-from mailsvc.interfaces import IIncoming, IRouter, ISender, ISpool
+from mailsvc.interfaces import IRouter, ISender, ISpool
 from mailsvc.message import Address, Envelope, Recipient, Reply
 from mailsvc.realm import Authentication, Login, LoginExchange, Peer
 from mailsvc.smtp.grammar import parse_mailbox
@@ -37,9 +37,7 @@ from mailsvc.smtp.questions import (
 from mailsvc.spool.ids import new_message_id
 from mailsvc.synchronous import Ruling, Synchronous
 from mailsvc.trace import Greeting, client_of, received
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Digest
+from mailsvc.transaction import Transaction
 
 #: RFC 5321 section 4.2.4 and RFC 3463: ours to mend, so the sender is to try again.
 NOT_STORED = Reply(451, "Cannot store the message now, try again later", "4.3.0")
@@ -48,6 +46,9 @@ NOT_YOURS = Reply(553, "You may not send as this address", "5.7.1")
 TOO_BIG = Reply(552, "Message exceeds the size limit of this recipient", "5.2.3")
 ONE_ONLY = Reply(452, "This recipient takes a message of its own, send it separately", "4.5.3")
 NO_SUCH_USER = Reply(550, "No such mailbox", "5.1.1")
+
+#: Version and cipher of TLS where there is none.
+_CLEAR = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,64 +74,52 @@ class Intake:
 class Conversation:
     """One connection's share of the intake: its sender, its transaction, its content.
 
+    :param host: the peer's IP address; empty for a Unix socket.
     :param reply_each: the content is answered for each recipient, as in LMTP.
     """
 
-    __slots__ = (
-        "_accepted",
-        "_asked",
-        "_digest",
-        "_envelope",
-        "_exchange",
-        "_incoming",
-        "_intake",
-        "_login",
-        "_peer",
-        "_recipients",
-        "_reply_each",
-        "_size",
-        "_synchronous",
-        "limit",
-    )
+    __slots__ = ("_exchange", "_intake", "_login", "_peer", "_reply_each", "_transaction", "host")
 
-    def __init__(self, intake: Intake, peer: Peer, *, reply_each: bool = False) -> None:
+    def __init__(self, intake: Intake, host: str, *, reply_each: bool = False) -> None:
         self._intake = intake
-        self._peer = peer
+        self.host = host
         self._reply_each = reply_each
+        #: None until somebody asks: most that connect neither speak TLS nor log in.
+        self._peer: Peer | None = None
         self._login: Login | None = None
         self._exchange: LoginExchange | None = None
-        self._asked: SenderAsked | None = None
-        self._recipients: dict[tuple[str, str], Recipient] = {}
-        #: The keys of the recipients for each RCPT that was answered 250, in order.
-        self._accepted: list[tuple[str, str]] = []
-        #: A recipient's destination decides the reply to the content.
-        self._synchronous = False
-        #: The digest of what a synchronous recipient's destination is asked about.
-        self._digest: Digest | None = None
-        #: The smallest size that a recipient's route takes, or None.
-        self.limit: int | None = None
-        self._incoming: IIncoming | None = None
-        self._envelope: Envelope | None = None
-        self._size = 0
+        self._transaction: Transaction | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Log the anonymous sender in."""
-        self._login = await self._intake.authentication.anonymous(self._peer)
+        self._login = self._intake.authentication.anonymous()
+
+    @property
+    def peer(self) -> Peer:
+        """What authentication knows of the connection."""
+        if self._peer is None:
+            self._peer = Peer(self.host)
+        return self._peer
 
     @property
     def _sender(self) -> ISender:
         assert self._login is not None, "start() comes first"
         return self._login.sender
 
+    @property
+    def limit(self) -> int | None:
+        """The smallest size that a recipient's route takes, or None."""
+        return None if self._transaction is None else self._transaction.limit
+
     def busy(self) -> bool:
         """Say whether a message is under way, so that a shutdown waits for it."""
-        return self._envelope is not None
+        return self._transaction is not None and self._transaction.envelope is not None
 
     def sender(self, asked: SenderAsked) -> Answer:
         """Answer MAIL."""
         if not self._sender.may_send_as(asked.reverse_path):
             return self._refuse("MAIL", asked.reverse_path, NOT_YOURS)
-        self._asked = asked
+        self._transaction = Transaction(asked)
         return None
 
     def recipient(self, asked: RecipientAsked) -> Answer | Deferred[Answer]:
@@ -138,25 +127,27 @@ class Conversation:
         return eager(self._recipient(asked))
 
     async def _recipient(self, asked: RecipientAsked) -> Answer:
-        assert self._asked is not None, "the session lets no RCPT precede MAIL"
+        transaction = self._transaction
+        assert transaction is not None, "the session lets no RCPT precede MAIL"
         address = asked.address
         try:
             route = await self._intake.router.route(address, self._sender)
         except Refused as refused:
             return self._refuse("RCPT", address, refused.reply, str(refused))
-        declared = self._asked.size
+        declared = transaction.asked.size
         if route.max_size is not None and declared is not None and declared > route.max_size:
             return self._refuse("RCPT", address, TOO_BIG)
         key = (address.local.casefold(), address.domain.casefold())
-        if not self._reply_each and self._recipients and key not in self._recipients:
-            if route.sync or self._synchronous:
+        recipients = transaction.recipients
+        if not self._reply_each and recipients and key not in recipients:
+            if route.sync or transaction.synchronous:
                 return self._refuse("RCPT", address, ONE_ONLY)
-        self._synchronous |= route.sync
+        transaction.synchronous |= route.sync
         if route.max_size is not None:
-            self.limit = min(self.limit or route.max_size, route.max_size)
-        self._accepted.append(key)
+            transaction.limit = min(transaction.limit or route.max_size, route.max_size)
+        transaction.accepted.append(key)
         # A recipient given twice counts once; what it asked first stands.
-        self._recipients.setdefault(key, Recipient(address, route, asked.notify, asked.orcpt))
+        recipients.setdefault(key, Recipient(address, route, asked.notify, asked.orcpt))
         return None
 
     async def verify(self, asked: VerifyAsked) -> Answer:
@@ -176,7 +167,7 @@ class Conversation:
         """Answer one step of AUTH."""
         try:
             if self._exchange is None:
-                self._exchange = self._intake.authentication.begin(asked.mechanism, self._peer)
+                self._exchange = self._intake.authentication.begin(asked.mechanism, self.peer)
             step = await self._exchange.respond(asked.response)
         except Refused as refused:
             self.forget_exchange()
@@ -195,94 +186,112 @@ class Conversation:
         if exchange is not None:
             exchange.close()
 
-    def start_content(self, greeting: Greeting, *, stuffed: bool) -> Answer:
-        """Answer DATA or the first BDAT: begin a message in the spool, trace field first."""
-        asked = self._asked
-        assert asked is not None, "the session lets no content precede MAIL"
-        intake = self._intake
+    def start_content(self, helo: str, protocol: str, *, stuffed: bool) -> Answer:
+        """Answer DATA or the first BDAT: begin a message in the spool, trace field first.
+
+        :param helo: the name that the client gave.
+        :param protocol: see :class:`~mailsvc.trace.Greeting`.
+        """
+        transaction = self._transaction
+        assert transaction is not None, "the session lets no content precede MAIL"
+        intake, asked = self._intake, transaction.asked
         now = intake.now()
         user = self._sender.identity
+        version, cipher = _CLEAR if self._peer is None else self._peer.tls
+        greeting = Greeting(helo, protocol, version, cipher)
         envelope = Envelope(
             id=new_message_id(now),
             received_at=now,
             reverse_path=asked.reverse_path,
-            recipients=tuple(self._recipients.values()),
-            client=client_of(self._peer.host, greeting, asked.smtputf8, user),
+            recipients=tuple(transaction.recipients.values()),
+            client=client_of(self.host, greeting, asked.smtputf8, user),
             body=asked.body,
             smtputf8=asked.smtputf8,
             require_tls=asked.require_tls,
             ret=asked.ret,
             envid=asked.envid,
         )
-        self._size = 0
-        self._digest = sha256() if self._synchronous else None
+        transaction.size = 0
+        transaction.digest = sha256() if transaction.synchronous else None
         try:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
-            return self._not_stored(envelope, error)
+            return self._not_stored(envelope, error, 0)
         incoming.write(received(envelope, intake.hostname), 0)
-        self._incoming = incoming
-        self._envelope = envelope
+        transaction.incoming = incoming
+        transaction.envelope = envelope
         return None
 
     def content(self, piece: ContentReceived) -> Deferred[Any] | None:
         """Take a piece of content; a Deferred asks to wait before the next."""
-        incoming = self._incoming
+        transaction = self._transaction
+        assert transaction is not None, "content belongs to a transaction"
+        incoming = transaction.incoming
         assert incoming is not None, "content begins with ContentStarted"
-        self._size += len(piece.data)
-        if self._digest is not None:
-            self._digest.update(piece.data)
+        transaction.size += len(piece.data)
+        if transaction.digest is not None:
+            transaction.digest.update(piece.data)
         waiting = incoming.write(piece.data, piece.dots)
         return None if waiting is None else deferred(waiting)
 
     def end_content(self, _: ContentEnded) -> Deferred[Reply | tuple[Reply, ...]]:
         """Commit the message; what is returned is the answer to its content."""
-        incoming, envelope = self._incoming, self._envelope
+        transaction = self._transaction
+        assert transaction is not None, "content belongs to a transaction"
+        incoming, envelope = transaction.incoming, transaction.envelope
         assert incoming is not None and envelope is not None, "content begins with ContentStarted"
-        self._incoming = None
+        transaction.incoming = None
         # Callbacks, not a coroutine: every message waits here, and they cost 10 us less.
         answer: Deferred[Any]
-        if self._digest is None:
+        if transaction.digest is None:
             answer = deferred(incoming.commit())
         else:
             commit = self._intake.synchronous.commit
-            answer = Deferred.fromCoroutine(commit(incoming, envelope, self._digest.digest()))
-        answer.addCallbacks(
-            self._committed, self._failed, callbackArgs=(envelope,), errbackArgs=(envelope,)
-        )
+            digest = transaction.digest.digest()
+            answer = Deferred.fromCoroutine(commit(incoming, envelope, digest))
+        given = (transaction, envelope)
+        answer.addCallbacks(self._committed, self._failed, callbackArgs=given, errbackArgs=given)
         return answer
 
-    def _committed(self, _: str, envelope: Envelope) -> Reply | Deferred[Any]:
+    def _committed(
+        self, _: str, transaction: Transaction, envelope: Envelope
+    ) -> Reply | Deferred[Any]:
         """The message is durable: have its deliveries begin."""
-        if self._digest is not None:
-            return Deferred.fromCoroutine(self._judged(envelope, self._digest.digest()))
+        if transaction.digest is not None:
+            return Deferred.fromCoroutine(self._judged(transaction, envelope))
         destinations = _destinations(envelope.recipients)
         self._intake.wake(destinations)
-        self._tell_accepted(envelope, envelope.recipients, destinations)
+        self._tell_accepted(envelope, envelope.recipients, destinations, transaction.size)
         self.reset()
         return Reply(250, f"OK {envelope.id}", "2.0.0")
 
-    def _failed(self, failure: Failure, envelope: Envelope) -> Reply | Failure:
+    def _failed(
+        self, failure: Failure, transaction: Transaction, envelope: Envelope
+    ) -> Reply | Failure:
         self.reset()
         if not isinstance(failure.value, SpoolError):
             return failure
-        return self._not_stored(envelope, failure.value)
+        return self._not_stored(envelope, failure.value, transaction.size)
 
-    async def _judged(self, envelope: Envelope, digest: bytes) -> Reply | tuple[Reply, ...]:
+    async def _judged(
+        self, transaction: Transaction, envelope: Envelope
+    ) -> Reply | tuple[Reply, ...]:
         """Have the queued deliveries begin, and wait for the verdicts of the others."""
+        assert transaction.digest is not None, "only what has one is judged"
         queued = [each for each in envelope.recipients if not each.route.sync]
         if queued:
             self._intake.wake(_destinations(queued))
         try:
+            digest = transaction.digest.digest()
             rulings = await self._intake.synchronous.rule(envelope, digest)
-            return self._ruled(envelope, rulings)
+            return self._ruled(transaction, envelope, rulings)
         except SpoolError as error:
-            return self._not_stored(envelope, error)
+            return self._not_stored(envelope, error, transaction.size)
         finally:
             self.reset()
 
     def _ruled(
-        self, envelope: Envelope, rulings: Mapping[Address, Ruling]
+        self, transaction: Transaction, envelope: Envelope, rulings: Mapping[Address, Ruling]
     ) -> Reply | tuple[Reply, ...]:
         """Return the answer to the content when some recipients' destinations have ruled on it."""
         taken = Reply(250, f"OK {envelope.id}", "2.0.0")
@@ -291,24 +300,26 @@ class Conversation:
             each for each in envelope.recipients if replies.get(each.address, taken).code == 250
         ]
         if good:
-            self._tell_accepted(envelope, good, _destinations(good))
+            self._tell_accepted(envelope, good, _destinations(good), transaction.size)
         for address, ruling in rulings.items():
             if ruling.reply.code != 250:
                 reply = f"{ruling.reply} ({ruling.reason})"
-                self._refuse_content(envelope, (address,), reply)
+                self._refuse_content(envelope, (address,), reply, transaction.size)
         if not self._reply_each:
             return replies.get(envelope.recipients[0].address, taken)
-        recipients = self._recipients
-        return tuple(replies.get(recipients[key].address, taken) for key in self._accepted)
+        recipients = transaction.recipients
+        return tuple(replies.get(recipients[key].address, taken) for key in transaction.accepted)
 
     def drop_content(self, fault: bytes = b"") -> None:
         """Forget the content, which the session refused with ``fault`` or the client gave up."""
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            incoming.abort()
-        if fault and self._envelope is not None:
-            self._refuse_content(self._envelope, self._envelope.addresses, _first_line(fault))
-        self._envelope = None
+        transaction = self._transaction
+        if transaction is None:
+            return
+        self._abort()
+        envelope, transaction.envelope = transaction.envelope, None
+        if fault and envelope is not None:
+            reply = _first_line(fault)
+            self._refuse_content(envelope, envelope.addresses, reply, transaction.size)
 
     def declined(self, declined: Declined) -> None:
         """Log a MAIL or RCPT that the session refused by itself."""
@@ -317,54 +328,58 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget the transaction."""
-        self._asked = None
-        self._recipients = {}
-        self._accepted = []
-        self._synchronous = False
-        self.limit = None
-        self._envelope = None
+        self._transaction = None
 
     def close(self) -> None:
         """The connection is over; a commit that is under way still finishes."""
-        if self._incoming is not None:
-            self._incoming.abort()
-            self._incoming = None
+        self._abort()
         self.forget_exchange()
         if self._login is not None:
             self._login.logout()
 
-    def _not_stored(self, envelope: Envelope, error: SpoolError) -> Reply:
+    def _abort(self) -> None:
+        """Give up the content that is being received."""
+        transaction = self._transaction
+        if transaction is not None and transaction.incoming is not None:
+            transaction.incoming.abort()
+            transaction.incoming = None
+
+    def _not_stored(self, envelope: Envelope, error: SpoolError, size: int) -> Reply:
         reply = NO_ROOM if isinstance(error, SpoolFull) else NOT_STORED
         # The client is told what to do, the operator why.
-        self._refuse_content(envelope, envelope.addresses, f"{reply} ({error})")
+        self._refuse_content(envelope, envelope.addresses, f"{reply} ({error})", size)
         return reply
 
     def _tell_accepted(
-        self, envelope: Envelope, recipients: Sequence[Recipient], destinations: set[str]
+        self,
+        envelope: Envelope,
+        recipients: Sequence[Recipient],
+        destinations: set[str],
+        size: int,
     ) -> None:
         self._intake.emit(
             MessageAccepted(
                 envelope.id,
-                self._peer.host or "local",
+                self.host or "local",
                 envelope.reverse_path,
                 tuple([each.address for each in recipients]),
                 tuple(sorted(destinations)),
-                self._size,
+                size,
                 self._intake.now() - envelope.received_at,
                 envelope.client.user,
             )
         )
 
     def _refuse_content(
-        self, envelope: Envelope, recipients: tuple[Address, ...], reply: str
+        self, envelope: Envelope, recipients: tuple[Address, ...], reply: str, size: int
     ) -> None:
         self._intake.emit(
             MessageRefused(
                 id=envelope.id,
-                client=self._peer.host or "local",
+                client=self.host or "local",
                 reverse_path=envelope.reverse_path,
                 recipients=recipients,
-                size=self._size,
+                size=size,
                 seconds=self._intake.now() - envelope.received_at,
                 reply=reply,
                 user=envelope.client.user,
@@ -379,9 +394,10 @@ class Conversation:
         return reply
 
     def _tell_refused(self, command: str, subject: str, reply: str) -> None:
-        asked = self._asked if command == "RCPT" else None
-        sender = None if asked is None else str(asked.reverse_path or "")
-        host = self._peer.host or "local"
+        sender = None
+        if command == "RCPT" and self._transaction is not None:
+            sender = str(self._transaction.asked.reverse_path or "")
+        host = self.host or "local"
         self._intake.emit(CommandRefused(host, command, subject, reply, sender))
 
 

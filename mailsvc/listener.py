@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from mailsvc.deadline import Deadlines
 from mailsvc.events import CommandRefused, Emit
 from mailsvc.message import Reply
 from mailsvc.penalties import Counters, network
@@ -160,42 +162,39 @@ class SMTPFactory(Factory):
         self.admission = admission
         self.implicit = implicit
         self._emit = emit
-        #: What each open connection is counted by.
-        self._open: dict[SMTPProtocol, Admission] = {}
+        self._open: Deadlines[SMTPProtocol] = Deadlines(rules.clock)
         #: One for all connections.
         self._forget = self._gone
-        self._waiting: set[ProxiedProtocol] = set()
+        self._waiting: Deadlines[ProxiedProtocol] = Deadlines(rules.clock)
         self._stopped: Deferred[None] | None = None
         self._spared: tuple[Rules, Rules] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+    # Twisted's type of what is returned wants an attribute that this is not asked for.
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401
         """Return the protocol for a connection from ``addr``."""
         host = _plain(getattr(addr, "host", None) or "")
-        if not _is_proxy(self.rules.proxies, host):
+        rules = self.rules
+        if not rules.proxies or not _is_proxy(rules.proxies, host):
             return self._admit(host)
         # Until the client is known the connection is one of all, and counts for nobody.
-        admission = self.admission
-        refusal = admission.enter("")
+        refusal = self.admission.enter("")
         if refusal is not None:
             return self._turn_away(host, refusal)
 
         def gone(waiting: ProxiedProtocol) -> None:
-            admission.leave("")
-            self._waiting.discard(waiting)
+            self.admission.leave("")
 
-        rules = self.rules
-        proxied = ProxiedProtocol(
+        return ProxiedProtocol(
             host,
             rules.clock,
             rules.timers.handshake,
             self._emit,
             build=lambda client: self._admit(host if client is None else _plain(client)),
+            deadlines=self._waiting,
             gone=gone,
         )
-        self._waiting.add(proxied)
-        return proxied
 
-    def _admit(self, host: str) -> Protocol | None:
+    def _admit(self, host: str) -> IProtocol | None:
         """Return the protocol for a client, or what turns it away."""
         admission = self.admission
         refusal = admission.enter(host)
@@ -208,9 +207,9 @@ class SMTPFactory(Factory):
             rules,
             host,
             implicit=self.implicit,
+            deadlines=self._open,
             gone=self._forget,
         )
-        self._open[protocol] = admission
         if not self.implicit:
             return protocol
         tls = TLSMemoryBIOFactory(rules.tls, False, _Only(protocol), rules.clock)
@@ -230,9 +229,9 @@ class SMTPFactory(Factory):
 
     def stop(self) -> Deferred[None]:
         """End all connections; fires when those with a message under way have ended, too."""
-        for waiting in tuple(self._waiting):
+        for waiting in self._waiting:
             waiting.stop()
-        for protocol in tuple(self._open):
+        for protocol in self._open:
             protocol.stop()
         if not self._open:
             return succeed(None)
@@ -241,11 +240,11 @@ class SMTPFactory(Factory):
 
     def abort(self) -> None:
         """End what :meth:`stop` still waits for; what was not acknowledged is forgotten."""
-        for protocol in tuple(self._open):
+        for protocol in self._open:
             protocol.abort()
 
     def _gone(self, protocol: SMTPProtocol) -> None:
-        self._open.pop(protocol).leave(protocol.host)
+        self.admission.leave(protocol.host)
         if self._stopped is not None and not self._open:
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
@@ -272,9 +271,9 @@ class _Only(Factory):
 
     noisy = False
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: IProtocol) -> None:
         self._only = protocol
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401
         """Return it."""
         return self._only

@@ -18,21 +18,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
-    ITCPTransport,
-    ITLSTransport,
+    IProtocol,
+    ITransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailsvc.certificates import channel_bindings
-from mailsvc.direct import DirectWriter
+from mailsvc.deadline import Deadlines
 from mailsvc.eager import eager
 from mailsvc.events import Broke, CommandRefused
 from mailsvc.flow import MUCH, Flow
 from mailsvc.intake import Conversation
 from mailsvc.message import Reply
-from mailsvc.realm import Peer
 from mailsvc.rules import Rules
 from mailsvc.smtp.questions import (
     Answer,
@@ -52,8 +51,6 @@ from mailsvc.smtp.questions import (
     VerifyAsked,
 )
 from mailsvc.smtp.session import Session
-from mailsvc.timing import Timing
-from mailsvc.trace import Greeting
 
 BROKEN = Reply(421, "Internal error, try again later", "4.3.0")
 EARLY = Reply(554, "You talked before the greeting", "5.5.1")
@@ -61,30 +58,53 @@ TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
 STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
 
 
-@implementer(IHandshakeListener, IHalfCloseableProtocol)
-class SMTPProtocol(Protocol):
+@implementer(IProtocol, IHandshakeListener, IHalfCloseableProtocol)
+class SMTPProtocol(Flow):
     """One connection.
+
+    An idle one is this object, its session and its conversation, each as small as can be: there may
+    be tens of thousands.
 
     :param rules: what it goes by.
     :param implicit: TLS begins before the greeting.
+    :param deadlines: those of all connections; this one is put among them until it is lost.
     :param gone: called once when the connection is lost.
     :ivar host: the peer's IP address; empty for a Unix socket.
     """
 
+    __slots__ = (
+        "_advancing",
+        "_arrived",
+        "_closing",
+        "_commands",
+        "_conversation",
+        "_ended",
+        "_gone",
+        "_greeted",
+        "_session",
+        "_shaking",
+        "_stopping",
+        "_waiting",
+        "host",
+    )
+
     def __init__(
-        self, rules: Rules, host: str, *, implicit: bool, gone: Callable[[SMTPProtocol], None]
+        self,
+        rules: Rules,
+        host: str,
+        *,
+        implicit: bool,
+        deadlines: Deadlines[Any],
+        gone: Callable[[SMTPProtocol], None],
     ) -> None:
-        self._rules = rules
+        super().__init__(rules, deadlines)
         self.host = host
         self._gone = gone
-        self._secure = implicit
         self._shaking = implicit
         self._greeted = False
-        self._peer = Peer(host=host)
-        self._tls = ("", "")
         #: What has come in this turn of the reactor, where turns are taken as a whole.
-        self._arrived: list[bytes] = []
-        self._session = self._new_session()
+        self._arrived: list[bytes] | None = None
+        self._session = Session(rules.policy, secure=implicit)
         self._conversation = self._converse()
         self._waiting = False
         self._advancing = False
@@ -92,66 +112,65 @@ class SMTPProtocol(Protocol):
         self._closing = False
         self._stopping = False
         self._commands = 0
-        self._timing = Timing(rules.timers, rules.clock, self._expire)
 
     # The transport's events.
 
+    def makeConnection(self, transport: ITransport) -> None:
+        """Take the transport."""
+        self._take_transport(transport)
+        self.connectionMade()
+
     def connectionMade(self) -> None:
         """Begin: with the handshake of implicit TLS, or with the greeting."""
-        transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-        rules = self._rules
-        self._flow = Flow(transport, self._timing, self._proceed)
-        self._output = DirectWriter(transport, rules.batch.send if rules.batch else None)
-        transport.registerProducer(self._flow, True)
         if self._shaking:
-            self._timing.handshake()
+            self._await_handshake()
         else:
             self._begin()
 
     def handshakeCompleted(self) -> None:
         """Start anew under TLS: nothing that was said before is remembered (RFC 3207, 4.2)."""
-        transport: Any = self.transport
-        connection = cast(SSL.Connection, transport.getHandle())
-        self._shaking = False
-        self._secure = True
-        self._tls = (
-            connection.get_protocol_version_name(),
-            connection.get_cipher_name() or "",
-        )
+        connection = cast(SSL.Connection, self.transport.getHandle())
         store = self._rules.certificates
-        self._peer.secure = True
-        self._peer.bindings = lambda: channel_bindings(connection)
-        self._peer.certificate = None if store is None else store.client_certificate(connection)
-        self._session = self._new_session()
+        policy = self._rules.policy
+        peer = self._conversation.peer
+        peer.secure = True
+        peer.tls = connection.get_protocol_version_name(), connection.get_cipher_name() or ""
+        peer.bindings = lambda: channel_bindings(connection)
+        peer.certificate = None if store is None else store.client_certificate(connection)
+        if peer.certificate is not None:
+            # Who presented a certificate may log in by it.
+            offered = self._rules.intake.authentication.mechanisms(True, certificate=True)
+            policy = replace(policy, mechanisms=offered)
+        self._session = Session(policy, secure=True)
+        self._shaking = False
         self._begin()
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets: at once, or with all that come in this turn (under TLS by the record)."""
         batch = self._rules.batch
-        if batch is not None and not self._arrived:
-            batch.take(self._take)
-        self._arrived.append(data)
+        if self._arrived is not None:
+            self._arrived.append(data)
+        else:
+            self._arrived = [data]
+            if batch is not None:
+                batch.take(self._take)
         if batch is None:
             self._take()
 
     def _take(self) -> None:
         """Take what has arrived; hold it while an answer or the greeting is awaited."""
-        if not self._arrived:
+        arrived, self._arrived = self._arrived, None
+        if arrived is None or self._closing:
             return
-        data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
-        self._arrived.clear()
-        if self._closing:
-            return
+        data = arrived[0] if len(arrived) == 1 else b"".join(arrived)
         if not self._greeted:
             self._early()
             return
         self._session.receive(data)
         if len(data) >= MUCH:
-            self._flow.widen(len(data))
+            self._widen(len(data))
         if self._waiting:
-            self._flow.hold(len(data))
+            self._hold(len(data))
         else:
             self._proceed()
 
@@ -169,33 +188,15 @@ class SMTPProtocol(Protocol):
         """Forget everything that was not complete."""
         self._take()
         self._closing = True
-        self._timing.clear()
+        self._deadlines.remove(self)
         self._conversation.close()
         self._gone(self)
 
     # The beginning.
 
-    def _new_session(self) -> Session:
-        """Return a session whose policy fits the connection's present state."""
-        policy = self._rules.policy
-        if self._peer.certificate is not None:
-            # Who presented a certificate may log in by it.
-            offered = self._rules.intake.authentication.mechanisms(True, certificate=True)
-            policy = replace(policy, mechanisms=offered)
-        return Session(policy, secure=self._secure)
-
     def _begin(self) -> None:
         """Log the anonymous sender in; then greet, or after STARTTLS wait for EHLO."""
-        starting = eager(self._conversation.start())
-        if isinstance(starting, Deferred):
-            self._wait(starting, self._begun)
-        else:
-            self._begun(None)
-
-    def _begun(self, _: object) -> None:
-        self._waiting = False
-        if self._closing:
-            return
+        self._conversation.start()
         if self._greeted:
             self._proceed()
         elif self._rules.greeting_delay:
@@ -222,7 +223,7 @@ class SMTPProtocol(Protocol):
 
     def _proceed(self) -> None:
         """Answer questions until input or an answer is awaited, then write all the replies."""
-        if self._advancing or self._waiting or self._flow.full or self._shaking:
+        if self._advancing or self._waiting or self._full or self._shaking or self._closing:
             return
         self._advancing = True
         session = self._session
@@ -259,10 +260,10 @@ class SMTPProtocol(Protocol):
         if self._rules.may_command is not None and self._too_fast(self._rules.may_command):
             self._end(TOO_FAST)
             return
-        if not self._flow.full:
+        if not self._full:
             # Else it is the peer that is waited for, and how long Flow said.
-            self._timing.listening(self._session, self._conversation.busy)
-        self._flow.release()
+            self._listen(self._session, self._conversation.busy)
+        self._release()
         if self._ended:
             self._close(None)
 
@@ -295,11 +296,10 @@ class SMTPProtocol(Protocol):
 
     def _converse(self) -> Conversation:
         lmtp = self._rules.policy.role == "lmtp"
-        return Conversation(self._rules.intake, self._peer, reply_each=lmtp)
+        return Conversation(self._rules.intake, self.host, reply_each=lmtp)
 
     def _start_content(self, asked: ContentStarted) -> Answer:
         session = self._session
-        version, cipher = self._tls
         if self._rules.policy.role == "lmtp":
             protocol = "LMTP"
         else:
@@ -307,27 +307,33 @@ class SMTPProtocol(Protocol):
         limit = self._conversation.limit
         if limit is not None:
             session.limit(limit)
-        self._timing.content_started()
-        return self._conversation.start_content(
-            Greeting(session.helo, protocol, version, cipher), stuffed=asked.stuffed
-        )
+        self._content_started()
+        return self._conversation.start_content(session.helo, protocol, stuffed=asked.stuffed)
 
     def _start_tls(self, _: TLSAsked) -> None:
         """Write the 220, then speak TLS; identity and transaction are reset (requirement 27)."""
-        self._flush()
+        self._write()
+        failures = self._conversation.peer.failures
         self._conversation.close()
         self._shaking = True
-        self._peer = Peer(host=self.host, failures=self._peer.failures)
         self._conversation = self._converse()
-        transport = cast(ITLSTransport, self.transport)
-        self._output.by_transport()
-        self._timing.handshake()
-        transport.startTLS(self._rules.tls)
+        self._conversation.peer.failures = failures
+        self._by_transport()
+        self._await_handshake()
+        self.transport.startTLS(self._rules.tls)
+
+    # What goes out.
 
     def _flush(self) -> None:
-        output = self._session.output()
-        if output:
-            self._output.write(output)
+        """Write what was answered: at once, or with what all the others are told in this turn."""
+        batch = self._rules.batch
+        if batch is None:
+            self._write()
+        elif self._session.has_output():
+            batch.send(self._write)
+
+    def _write(self) -> None:
+        self._send(self._session.output())
 
     def _too_fast(self, may_command: Callable[[str, int], bool]) -> bool:
         if self._session.commands == self._commands:
@@ -352,28 +358,24 @@ class SMTPProtocol(Protocol):
 
     def _close(self, _: CloseAsked | None) -> None:
         """Write what is left, and close; a peer that does not read is not waited for for long."""
-        self._flush()
-        self._output.flush()
+        self._write()
         self._closing = True
-        transport: Any = self.transport
-        transport.unregisterProducer()
-        self._timing.reading()
-        transport.loseConnection()
-        self._flow.end()
+        self._await_reading()
+        self._lose()
 
     def abort(self) -> None:
         """End the connection now."""
         self._closing = True
-        transport: Any = self.transport
-        transport.abortConnection()
+        self.transport.abortConnection()
 
-    def _expire(self) -> None:
-        if self._closing or self._shaking or self._flow.full:
+    def overdue(self) -> None:
+        """Say so to a peer that did not send in time; end one that did not read."""
+        if self._closing or self._shaking or self._full:
             self.abort()
         elif self._waiting:
-            self._timing.answering()
+            self._await_answer()
         else:
-            self._session.shut(self._timing.late(self._session))
+            self._session.shut(self._too_late(self._session))
             self._proceed()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from mailsvc.deadline import Deadline
+from mailsvc.deadline import Deadlines
 from mailsvc.events import Emit, HeaderRefused
 from mailsvc.proxyheader import ProxyHeader, read_header
 
@@ -23,6 +23,8 @@ class ProxiedProtocol(Protocol):
     :param seconds: how long the header may take.
     :param build: makes the protocol for the address that the header names, or for None, the
         peer's own; None from it closes the connection.
+    :param deadlines: those of all connections that wait for their header; it is one of them for as
+        long as it waits.
     :param gone: called once, when the header was read or the connection has ended without one.
     """
 
@@ -33,7 +35,8 @@ class ProxiedProtocol(Protocol):
         seconds: float,
         emit: Emit,
         *,
-        build: Callable[[str | None], Protocol | None],
+        build: Callable[[str | None], IProtocol | None],
+        deadlines: Deadlines[ProxiedProtocol],
         gone: Callable[[ProxiedProtocol], None],
     ) -> None:
         self._peer = peer
@@ -44,11 +47,12 @@ class ProxiedProtocol(Protocol):
         self._gone = gone
         self._octets = b""
         self._ended = False
-        self._deadline = Deadline(clock, self._expire)
+        self._deadlines = deadlines
+        deadlines.set(self)
 
     def connectionMade(self) -> None:
         """Wait for the header."""
-        self._deadline.set(self._clock.seconds() + self._seconds)
+        self._deadlines.set(self, self._clock.seconds() + self._seconds)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets until the header is whole."""
@@ -89,7 +93,8 @@ class ProxiedProtocol(Protocol):
         if header.rest:
             protocol.dataReceived(header.rest)
 
-    def _expire(self) -> None:
+    def overdue(self) -> None:
+        """End what has not become a whole header."""
         self._refuse("did not come in time")
 
     def _refuse(self, reason: str) -> None:
@@ -101,5 +106,5 @@ class ProxiedProtocol(Protocol):
     def _end(self) -> None:
         self._ended = True
         self._octets = b""
-        self._deadline.clear()
+        self._deadlines.remove(self)
         self._gone(self)

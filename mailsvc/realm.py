@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
+from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
 from twisted.cred.credentials import (
-    Anonymous,
     ICredentials,
     IUsernameHashedPassword,
     IUsernamePassword,
@@ -142,6 +141,7 @@ class Peer:
     :ivar bindings: returns the channel bindings of TLS (RFC 5056) by name; asked only for SCRAM.
     :ivar certificate: the client's certificate as DER, if TLS verified it.
     :ivar failures: failed logins so far.
+    :ivar tls: version and cipher of TLS, each empty without it.
     """
 
     host: str = ""
@@ -149,6 +149,7 @@ class Peer:
     bindings: Callable[[], Mapping[str, bytes]] = field(default=dict)
     certificate: bytes | None = None
     failures: int = 0
+    tls: tuple[str, str] = ("", "")
 
 
 class Login:
@@ -201,7 +202,7 @@ class Authentication:
         self.queue = CheckQueue(in_thread, waiting)
         self.turns = Turns()
         self.realm = Realm(own=own_senders)
-        self.portal = Portal(self.realm, [AllowAnonymousAccess()])
+        self.portal = Portal(self.realm)
         self.salts = [IScramChecker(c) for c in checkers if IScramChecker.providedBy(c)][:1]
         self._cleartext = cleartext
         served: set[type[Interface]] = set()
@@ -244,9 +245,13 @@ class Authentication:
         _, avatar, logout = await self.portal.login(credentials, peer, ISender)
         return Login(ISender(avatar), logout)
 
-    async def anonymous(self, peer: Peer) -> Login:
-        """Return the login of a connection that has not said who it is."""
-        return await self.login(Anonymous(), peer)
+    def anonymous(self) -> Login:
+        """Return the login of a connection that has not said who it is: no checker is to be asked.
+
+        Every connection begins with it, so it does not take the portal's way to the realm.
+        """
+        _, avatar, logout = self.realm.requestAvatar(ANONYMOUS, None, ISender)
+        return Login(ISender(avatar), logout)
 
     def begin(self, mechanism: str, peer: Peer) -> LoginExchange:
         """Start an exchange.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
-
-from mailsvc.deadline import Deadline
+from mailsvc.deadline import Deadlines
 from mailsvc.message import Reply
-from mailsvc.rules import Timers
+from mailsvc.rules import Rules
 from mailsvc.smtp.session import Phase, Session
 
 #: RFC 5321 section 4.5.3.2; a peer that was too slow is told for what.
@@ -20,50 +19,49 @@ _LATE = {
 _TOO_LONG = Reply(421, "Timeout: the message took too long, closing connection", "4.4.2")
 
 
-class Timing:
-    """The deadline of one connection (requirement 41).
+class Timed(ABC):
+    """A connection whose peer may take only so long (requirement 41).
 
-    :param expired: called when what was waited for did not come in time.
+    :param rules: they have the times and the clock.
+    :param deadlines: those of all connections; this one is put among them.
     """
 
-    __slots__ = (
-        "_clock",
-        "_content_deadline",
-        "_deadline",
-        "_phase",
-        "_timed",
-        "_timers",
-    )
+    __slots__ = ("_content_deadline", "_deadlines", "_phase", "_rules", "_timed")
 
-    def __init__(self, timers: Timers, clock: IReactorTime, expired: Callable[[], None]) -> None:
-        self._timers = timers
-        self._clock = clock
-        self._deadline = Deadline(clock, expired)
+    def __init__(self, rules: Rules, deadlines: Deadlines[Timed]) -> None:
+        self._rules = rules
+        self._deadlines = deadlines
         self._content_deadline = 0.0
         self._phase = Phase.CLOSED
         self._timed = -1
+        deadlines.set(self)
 
-    def handshake(self) -> None:
+    @abstractmethod
+    def overdue(self) -> None:
+        """Act: what was waited for did not come in time."""
+
+    def _await_handshake(self) -> None:
         """Wait for the TLS handshake."""
-        self._set(self._timers.handshake)
+        self._due_in(self._rules.timers.handshake)
 
-    def reading(self) -> None:
+    def _await_reading(self) -> None:
         """Wait for the peer to read what it was told."""
-        self._set(self._timers.write)
+        self._due_in(self._rules.timers.write)
 
-    def read(self) -> None:
+    def _await_answer(self) -> None:
+        """Look again later: the answer that is awaited is ours, so the peer is not to blame."""
+        self._due_in(self._rules.timers.command)
+
+    def _has_read(self) -> None:
         """Note that the peer has read: what is listened for next has its time from then."""
         self._timed = -1
 
-    def answering(self) -> None:
-        """Look again later: the answer that is awaited is ours, so the peer is not to blame."""
-        self._set(self._timers.command)
-
-    def content_started(self) -> None:
+    def _content_started(self) -> None:
         """Give the whole content of a message its time, from now."""
-        self._content_deadline = self._clock.seconds() + self._timers.content
+        rules = self._rules
+        self._content_deadline = rules.clock.seconds() + rules.timers.content
 
-    def listening(self, session: Session, busy: Callable[[], bool]) -> None:
+    def _listen(self, session: Session, busy: Callable[[], bool]) -> None:
         """Wait for what the session waits for.
 
         Octets alone do not put the deadline off: a command, or a response of AUTH, has to be
@@ -71,29 +69,24 @@ class Timing:
 
         :param busy: says that a message is under way, so its content has its time already.
         """
-        timers = self._timers
         phase = session.phase
         if phase is Phase.CONTENT:
             if self._phase is not Phase.CONTENT and not busy():
                 # A refused chunk of BDAT, which is read all the same, has its time, too.
-                self.content_started()
-            idle = self._clock.seconds() + timers.idle
-            self._deadline.set(min(idle, self._content_deadline))
+                self._content_started()
+            rules = self._rules
+            idle = rules.clock.seconds() + rules.timers.idle
+            self._deadlines.set(self, min(idle, self._content_deadline))
         elif phase is not self._phase or session.commands != self._timed:
-            seconds = timers.auth if phase is Phase.AUTHENTICATION else timers.command
-            self._deadline.set(self._clock.seconds() + seconds)
+            timers = self._rules.timers
+            self._due_in(timers.auth if phase is Phase.AUTHENTICATION else timers.command)
         self._phase = phase
         self._timed = session.commands
 
-    def late(self, session: Session) -> Reply:
+    def _too_late(self, session: Session) -> Reply:
         """Return what a peer is told that did not send in time what the session waits for."""
-        if session.phase is Phase.CONTENT and self._clock.seconds() >= self._content_deadline:
-            return _TOO_LONG
-        return _LATE[session.phase]
+        late = self._rules.clock.seconds() >= self._content_deadline
+        return _TOO_LONG if late and session.phase is Phase.CONTENT else _LATE[session.phase]
 
-    def clear(self) -> None:
-        """Wait for nothing more."""
-        self._deadline.clear()
-
-    def _set(self, seconds: float) -> None:
-        self._deadline.set(self._clock.seconds() + seconds)
+    def _due_in(self, seconds: float) -> None:
+        self._deadlines.set(self, self._rules.clock.seconds() + seconds)

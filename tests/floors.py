@@ -59,6 +59,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.notices",
             "mailsvc.synchronous",
             "mailsvc.testing",
+            "mailsvc.transaction",
         }
     ),
     4: frozenset(

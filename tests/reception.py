@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
+from mailsvc.deadline import Deadlines
 from mailsvc.dispatch.destination import Verdict
 from mailsvc.errors import SpoolError
 from mailsvc.events import Event
@@ -206,10 +207,10 @@ class Reception:
         )
         self.gone = 0
         self.transport = transport or StringTransport()
-        self.protocol = SMTPProtocol(self.rules, host, implicit=False, gone=self._gone)
-        self.protocol.transport = self.transport
-        self.protocol.connected = 1
-        self.protocol.connectionMade()
+        self.protocol = SMTPProtocol(
+            self.rules, host, implicit=False, deadlines=Deadlines(self.clock), gone=self._gone
+        )
+        self.protocol.makeConnection(self.transport)
 
     def attempt(self, claims: Sequence[Claim]) -> Deferred[list[Verdict]]:
         self.asked += [each.delivery.id for each in claims]

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.batch import Batch
+from mailsvc.deadline import Deadlines
 from mailsvc.protocol import SMTPProtocol
 from tests.reception import Reception
 
@@ -63,8 +64,11 @@ class Connections:
         batch = Batch(self.clock) if together else None
         rules = replace(self.reception.rules, batch=batch)
         self.transports = [StringTransport() for _ in range(count)]
+        deadlines: Deadlines[SMTPProtocol] = Deadlines(self.clock)
         self.protocols = [
-            SMTPProtocol(rules, "192.0.2.1", implicit=False, gone=lambda _: None)
+            SMTPProtocol(
+                rules, "192.0.2.1", implicit=False, deadlines=deadlines, gone=lambda _: None
+            )
             for _ in range(count)
         ]
         for protocol, transport in zip(self.protocols, self.transports, strict=True):

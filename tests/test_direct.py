@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.testing import StringTransport
@@ -89,21 +88,6 @@ class DirectWriterTests(SynchronousTestCase):
         writer.by_transport()
         writer.write(b"250 OK\r\n")
         self.assertEqual((self.arrived(), self.transport.value()), (b"", b"250 OK\r\n"))
-
-    def test_later(self) -> None:
-        """What is to be sent later is sent once, in order, and before the transport takes over."""
-        due: list[Callable[[], None]] = []
-        writer = DirectWriter(self.transport, due.append)
-        writer.write(b"250 one\r\n")
-        writer.write(b"250 two\r\n")
-        self.assertEqual((self.arrived(), len(due)), (b"", 1))
-        due.pop()()
-        self.assertEqual(self.arrived(), b"250 one\r\n250 two\r\n")
-        writer.write(b"220 Ready\r\n")
-        writer.by_transport()
-        self.assertEqual((self.arrived(), self.transport.value()), (b"220 Ready\r\n", b""))
-        due.pop()()
-        self.assertEqual(self.arrived(), b"")
 
     def test_a_transport_without_a_plain_socket(self) -> None:
         for transport in (StringTransport(), on(object())):

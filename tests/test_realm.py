@@ -232,7 +232,7 @@ class MechanismTests(Base):
 
     def test_anonymous(self) -> None:
         authentication = self.authentication()
-        login = self.successResultOf(Deferred.fromCoroutine(authentication.anonymous(Peer())))
+        login = authentication.anonymous()
         self.assertIsNone(login.sender.identity)
         self.assertEqual(authentication.realm.present[None], 1)
         login.logout()

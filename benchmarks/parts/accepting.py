@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from benchmarks.parts.measuring import least
+from mailsvc.deadline import Deadlines
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IIncoming, ISpool
 from mailsvc.logs import TextLines
@@ -92,7 +93,10 @@ def _rules(log: TextIO) -> Rules:
 
 
 def _connected(rules: Rules) -> SMTPProtocol:
-    protocol = SMTPProtocol(rules, "192.0.2.1", implicit=False, gone=lambda _: None)
+    deadlines: Deadlines[SMTPProtocol] = Deadlines(rules.clock)
+    protocol = SMTPProtocol(
+        rules, "192.0.2.1", implicit=False, deadlines=deadlines, gone=lambda _: None
+    )
     protocol.makeConnection(_Deaf())  # type: ignore[no-untyped-call]
     protocol.dataReceived(b"EHLO bench.example.org\r\n")
     return protocol

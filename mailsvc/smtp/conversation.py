@@ -181,6 +181,10 @@ class Conversation:
             self.content.dropped = True
             self._events.append(ContentDropped(self.content.fault() or b""))
 
+    def has_output(self) -> bool:
+        """Say whether there is something to be written."""
+        return bool(self._out)
+
     def has_input(self) -> bool:
         """Say whether octets are held that were not read yet."""
         return self.at < len(self.data) or bool(self.held)
