@@ -46,6 +46,11 @@ class Flow(Timed):
         self._held = 0
         self._paused = False
 
+    @property
+    @abstractmethod
+    def host(self) -> str:
+        """The peer's IP address; empty for a Unix socket."""
+
     @abstractmethod
     def _proceed(self) -> None:
         """Go on: the peer has read."""
@@ -57,6 +62,9 @@ class Flow(Timed):
         self._socket = socket_of(transport)
         if self._socket is None:
             self.transport.registerProducer(self, True)
+        else:
+            # What Twisted logs of a connection begins with this, a text of its own for each.
+            self.transport.logstr = self.host
 
     def _send(self, octets: bytes) -> None:
         """Send ``octets`` after all that was sent before; there may be none."""

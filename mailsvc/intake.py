@@ -20,7 +20,7 @@ from mailsvc.errors import Refused, SpoolError, SpoolFull
 from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
 from mailsvc.interfaces import IRouter, ISender, ISpool
 from mailsvc.message import Address, Envelope, Recipient, Reply
-from mailsvc.realm import Authentication, Login, LoginExchange, Peer
+from mailsvc.realm import Authentication, LoginExchange, Peer
 from mailsvc.smtp.grammar import parse_mailbox
 from mailsvc.smtp.questions import (
     Answer,
@@ -78,7 +78,16 @@ class Conversation:
     :param reply_each: the content is answered for each recipient, as in LMTP.
     """
 
-    __slots__ = ("_exchange", "_intake", "_login", "_peer", "_reply_each", "_transaction", "host")
+    __slots__ = (
+        "_exchange",
+        "_intake",
+        "_logout",
+        "_peer",
+        "_reply_each",
+        "_sender",
+        "_transaction",
+        "host",
+    )
 
     def __init__(self, intake: Intake, host: str, *, reply_each: bool = False) -> None:
         self._intake = intake
@@ -86,13 +95,14 @@ class Conversation:
         self._reply_each = reply_each
         #: None until somebody asks: most that connect neither speak TLS nor log in.
         self._peer: Peer | None = None
-        self._login: Login | None = None
+        self._sender: ISender | None = None
+        self._logout: Callable[[], None] | None = None
         self._exchange: LoginExchange | None = None
         self._transaction: Transaction | None = None
 
     def start(self) -> None:
         """Log the anonymous sender in."""
-        self._login = self._intake.authentication.anonymous()
+        self._sender, self._logout = self._intake.authentication.anonymous()
 
     @property
     def peer(self) -> Peer:
@@ -101,10 +111,9 @@ class Conversation:
             self._peer = Peer(self.host)
         return self._peer
 
-    @property
-    def _sender(self) -> ISender:
-        assert self._login is not None, "start() comes first"
-        return self._login.sender
+    def _who(self) -> ISender:
+        assert self._sender is not None, "start() comes first"
+        return self._sender
 
     @property
     def limit(self) -> int | None:
@@ -117,7 +126,7 @@ class Conversation:
 
     def sender(self, asked: SenderAsked) -> Answer:
         """Answer MAIL."""
-        if not self._sender.may_send_as(asked.reverse_path):
+        if not self._who().may_send_as(asked.reverse_path):
             return self._refuse("MAIL", asked.reverse_path, NOT_YOURS)
         self._transaction = Transaction(asked)
         return None
@@ -131,7 +140,7 @@ class Conversation:
         assert transaction is not None, "the session lets no RCPT precede MAIL"
         address = asked.address
         try:
-            route = await self._intake.router.route(address, self._sender)
+            route = await self._intake.router.route(address, self._who())
         except Refused as refused:
             return self._refuse("RCPT", address, refused.reply, str(refused))
         declared = transaction.asked.size
@@ -157,7 +166,7 @@ class Conversation:
         if address is None:
             return NO_SUCH_USER
         try:
-            await self._intake.router.route(address, self._sender)
+            await self._intake.router.route(address, self._who())
         except Refused as refused:
             # What may change is not denied for good.
             return refused.reply if refused.reply.code < 500 else NO_SUCH_USER
@@ -175,9 +184,8 @@ class Conversation:
         if isinstance(step, bytes):
             return Challenge(step)
         exchange, self._exchange = self._exchange, None
-        if self._login is not None:
-            self._login.logout()
-        self._login = Login(step, exchange.close)
+        self._log_out()
+        self._sender, self._logout = step, exchange.close
         return Authenticated()
 
     def forget_exchange(self) -> None:
@@ -196,7 +204,7 @@ class Conversation:
         assert transaction is not None, "the session lets no content precede MAIL"
         intake, asked = self._intake, transaction.asked
         now = intake.now()
-        user = self._sender.identity
+        user = self._who().identity
         version, cipher = _CLEAR if self._peer is None else self._peer.tls
         greeting = Greeting(helo, protocol, version, cipher)
         envelope = Envelope(
@@ -334,8 +342,12 @@ class Conversation:
         """The connection is over; a commit that is under way still finishes."""
         self._abort()
         self.forget_exchange()
-        if self._login is not None:
-            self._login.logout()
+        self._log_out()
+
+    def _log_out(self) -> None:
+        logout, self._logout = self._logout, None
+        if logout is not None:
+            logout()
 
     def _abort(self) -> None:
         """Give up the content that is being received."""

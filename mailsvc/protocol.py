@@ -69,7 +69,6 @@ class SMTPProtocol(Flow):
     :param implicit: TLS begins before the greeting.
     :param deadlines: those of all connections; this one is put among them until it is lost.
     :param gone: called once when the connection is lost.
-    :ivar host: the peer's IP address; empty for a Unix socket.
     """
 
     __slots__ = (
@@ -85,7 +84,6 @@ class SMTPProtocol(Flow):
         "_shaking",
         "_stopping",
         "_waiting",
-        "host",
     )
 
     def __init__(
@@ -98,20 +96,24 @@ class SMTPProtocol(Flow):
         gone: Callable[[SMTPProtocol], None],
     ) -> None:
         super().__init__(rules, deadlines)
-        self.host = host
         self._gone = gone
         self._shaking = implicit
         self._greeted = False
         #: What has come in this turn of the reactor, where turns are taken as a whole.
         self._arrived: list[bytes] | None = None
         self._session = Session(rules.policy, secure=implicit)
-        self._conversation = self._converse()
+        self._conversation = self._converse(host)
         self._waiting = False
         self._advancing = False
         self._ended = False
         self._closing = False
         self._stopping = False
         self._commands = 0
+
+    @property
+    def host(self) -> str:
+        """The peer's IP address; empty for a Unix socket."""
+        return self._conversation.host
 
     # The transport's events.
 
@@ -294,9 +296,9 @@ class SMTPProtocol(Flow):
             self._conversation.drop_content()
             self._end(BROKEN)
 
-    def _converse(self) -> Conversation:
+    def _converse(self, host: str) -> Conversation:
         lmtp = self._rules.policy.role == "lmtp"
-        return Conversation(self._rules.intake, self.host, reply_each=lmtp)
+        return Conversation(self._rules.intake, host, reply_each=lmtp)
 
     def _start_content(self, asked: ContentStarted) -> Answer:
         session = self._session
@@ -316,7 +318,7 @@ class SMTPProtocol(Flow):
         failures = self._conversation.peer.failures
         self._conversation.close()
         self._shaking = True
-        self._conversation = self._converse()
+        self._conversation = self._converse(self.host)
         self._conversation.peer.failures = failures
         self._by_transport()
         self._await_handshake()

@@ -106,8 +106,8 @@ class Realm:
     def __init__(self, *, own: bool = False) -> None:
         self._own = own
         self.present: Counter[str | None] = Counter()
-        #: The logouts of those who are present: one for all connections of an identity.
-        self._logouts: dict[str | None, Callable[[], None]] = {}
+        #: Of those who are present: one for all connections of an identity.
+        self._avatars: dict[str | None, tuple[Sender, Callable[[], None]]] = {}
 
     def requestAvatar(
         self,
@@ -120,16 +120,17 @@ class Realm:
             raise NotImplementedError("this realm has avatars for ISender only")
         identity = avatarId.decode("utf-8") if isinstance(avatarId, bytes) else None
         self.present[identity] += 1
-        logout = self._logouts.get(identity)
-        if logout is None:
-            logout = self._logouts[identity] = partial(self._logout, identity)
-        return ISender, Sender(identity, own=self._own), logout
+        avatar = self._avatars.get(identity)
+        if avatar is None:
+            avatar = Sender(identity, own=self._own), partial(self._logout, identity)
+            self._avatars[identity] = avatar
+        return ISender, *avatar
 
     def _logout(self, identity: str | None) -> None:
         self.present[identity] -= 1
         if not self.present[identity]:
             del self.present[identity]
-            del self._logouts[identity]
+            del self._avatars[identity]
 
 
 @dataclass(slots=True)
@@ -245,13 +246,14 @@ class Authentication:
         _, avatar, logout = await self.portal.login(credentials, peer, ISender)
         return Login(ISender(avatar), logout)
 
-    def anonymous(self) -> Login:
-        """Return the login of a connection that has not said who it is: no checker is to be asked.
+    def anonymous(self) -> tuple[ISender, Callable[[], None]]:
+        """Return the avatar of a connection that has not said who it is, and its logout.
 
-        Every connection begins with it, so it does not take the portal's way to the realm.
+        Every connection begins with it, and no checker is to be asked, so it does not take the
+        portal's way to the realm.
         """
         _, avatar, logout = self.realm.requestAvatar(ANONYMOUS, None, ISender)
-        return Login(ISender(avatar), logout)
+        return ISender(avatar), logout
 
     def begin(self, mechanism: str, peer: Peer) -> LoginExchange:
         """Start an exchange.

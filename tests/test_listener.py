@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -244,6 +246,52 @@ class HandshakeTests(SynchronousTestCase):
         reception.clock.advance(1)
         self.assertTrue(transport.disconnected)
         self.assertEqual(reception.read(), [])
+
+
+class Mute:
+    """A transport that nobody listens at, shared by many connections."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        pass
+
+
+class IdleTests(SynchronousTestCase):
+    """Requirement 42: connections are many, so one that only waits is small."""
+
+    def test_memory(self) -> None:
+        """After EHLO, and after a mail: three objects, a time and a place among the deadlines."""
+        mail = (
+            b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n",
+            b"Subject: hello\r\n\r\nIt works.\r\n.\r\n",
+        )
+        for pieces in ((b"EHLO x.example\r\n",), (b"EHLO x.example\r\n", *mail)):
+            listening = Listening(limits=AdmissionLimits(per_address=10_000))
+            octets = self.octets_each(listening, pieces)
+            self.assertLess(octets, 720)
+
+    def octets_each(self, listening: Listening, pieces: tuple[bytes, ...]) -> float:
+        """Return the memory of one of many connections that sent ``pieces``, without transports."""
+        host, transport, octets = address(ONE), Mute(), [0, 0]
+        kept = []
+        tracemalloc.start()
+        try:
+            for number in range(2):
+                for _ in range(500):
+                    protocol = listening.factory.buildProtocol(host)
+                    protocol.makeConnection(transport)
+                    for piece in pieces:
+                        protocol.dataReceived(piece)
+                    kept.append(protocol)
+                listening.events.clear()
+                listening.spool.messages.clear()
+                gc.collect()
+                octets[number] = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        return (octets[1] - octets[0]) / 500
 
 
 class SlowTests(SynchronousTestCase):

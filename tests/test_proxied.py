@@ -64,6 +64,7 @@ class Listening:
         # Only what is behind its connection is wanted here.
         reception.protocol.connectionLost(Failure(ConnectionDone()))
         self.clock = reception.clock
+        self.spool = reception.spool
         self.events: list[Event] = reception.events
         self.admission = Admission(
             limits or AdmissionLimits(),

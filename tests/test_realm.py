@@ -232,10 +232,10 @@ class MechanismTests(Base):
 
     def test_anonymous(self) -> None:
         authentication = self.authentication()
-        login = authentication.anonymous()
-        self.assertIsNone(login.sender.identity)
+        sender, logout = authentication.anonymous()
+        self.assertIsNone(sender.identity)
         self.assertEqual(authentication.realm.present[None], 1)
-        login.logout()
+        logout()
         self.assertEqual(authentication.realm.present[None], 0)
 
 

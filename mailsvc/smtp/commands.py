@@ -14,6 +14,7 @@ from mailsvc.message import Reply
 from mailsvc.smtp import grammar, login, replies, transfer
 from mailsvc.smtp.conversation import Conversation
 from mailsvc.smtp.parameters import read_mail, read_recipient
+from mailsvc.smtp.policy import Policy
 from mailsvc.smtp.questions import Answer, Declined, RecipientAsked, SenderAsked, VerifyAsked
 from mailsvc.smtp.states import ORDER, Move
 
@@ -38,8 +39,8 @@ def _greeting(talk: Conversation, argument: bytes, *, lmtp: bool, extended: bool
         # RFC 2033 section 4.1: EHLO and HELO are not LMTP's, nor is LHLO SMTP's.
         talk.error(replies.UNKNOWN_COMMAND)
         return False
-    name = argument.decode("latin-1")
-    if not grammar.is_host(name):
+    name = _host(argument)
+    if not name:
         talk.error(replies.HELLO_SYNTAX)
         return False
     talk.reset()
@@ -47,6 +48,13 @@ def _greeting(talk: Conversation, argument: bytes, *, lmtp: bool, extended: bool
     talk.helo = name
     talk.extended = extended
     return True
+
+
+@lru_cache(maxsize=1024)
+def _host(argument: bytes) -> str:
+    """Return the name that a client gives, or nothing if it is none; its connections share it."""
+    name = argument.decode("latin-1")
+    return name if grammar.is_host(name) else ""
 
 
 def helo(talk: Conversation, argument: bytes) -> None:
@@ -58,24 +66,23 @@ def helo(talk: Conversation, argument: bytes) -> None:
 def ehlo(talk: Conversation, argument: bytes) -> None:
     """EHLO, RFC 5321 section 4.1.1.1."""
     if _greeting(talk, argument, lmtp=False, extended=True):
-        talk.send(_extended("\n".join(_extensions(talk))))
+        talk.send(_extended(talk.policy, talk.secure, talk.authenticated))
 
 
 def lhlo(talk: Conversation, argument: bytes) -> None:
     """LHLO, RFC 2033 section 4.1."""
     if _greeting(talk, argument, lmtp=True, extended=True):
-        talk.send(_extended("\n".join(_extensions(talk))))
+        talk.send(_extended(talk.policy, talk.secure, talk.authenticated))
 
 
 @lru_cache(maxsize=64)
-def _extended(text: str) -> bytes:
+def _extended(policy: Policy, secure: bool, authenticated: bool) -> bytes:
     """Return the reply to EHLO, which most connections share."""
-    return Reply(250, text).encode()
+    return Reply(250, "\n".join(_extensions(policy, secure, authenticated))).encode()
 
 
-def _extensions(talk: Conversation) -> Iterator[str]:
+def _extensions(policy: Policy, secure: bool, authenticated: bool) -> Iterator[str]:
     """Yield the lines of the reply to EHLO: exactly what works in the present state."""
-    policy = talk.policy
     yield policy.hostname
     yield "PIPELINING"  # RFC 2920
     yield f"SIZE {policy.message_size}"  # RFC 1870
@@ -86,18 +93,18 @@ def _extensions(talk: Conversation) -> Iterator[str]:
     yield "ENHANCEDSTATUSCODES"  # RFC 2034
     if policy.notifications:
         yield "DSN"  # RFC 3461
-    if policy.starttls and not talk.secure:
+    if policy.starttls and not secure:
         yield "STARTTLS"  # RFC 3207
-    if not talk.authenticated:
-        mechanisms = login.offered(policy, secure=talk.secure)
+    if not authenticated:
+        mechanisms = login.offered(policy, secure=secure)
         if mechanisms:
             yield "AUTH " + " ".join(mechanisms)  # RFC 4954
-    if policy.requiretls and talk.secure:
+    if policy.requiretls and secure:
         yield "REQUIRETLS"  # RFC 8689
     # RFC 9422
     mails = f"MAILMAX={policy.messages} " if policy.messages else ""
     yield f"LIMITS {mails}RCPTMAX={policy.recipients}"
-    if _may_verify(talk):
+    if _may_verify(policy, authenticated):
         yield "VRFY"
     yield "HELP"
 
@@ -256,9 +263,8 @@ def quit_(talk: Conversation, argument: bytes) -> None:
     talk.end(replies.BYE)
 
 
-def _may_verify(talk: Conversation) -> bool:
-    vrfy = talk.policy.vrfy
-    return vrfy == "anyone" or (vrfy == "authenticated" and talk.authenticated)
+def _may_verify(policy: Policy, authenticated: bool) -> bool:
+    return policy.vrfy == "anyone" or (policy.vrfy == "authenticated" and authenticated)
 
 
 def vrfy(talk: Conversation, argument: bytes) -> None:
@@ -275,7 +281,7 @@ def vrfy(talk: Conversation, argument: bytes) -> None:
     text = text.strip(" ")
     if not text or not (utf8 or text.isascii()) or not text.isprintable():
         talk.error(replies.VRFY_SYNTAX)
-    elif not _may_verify(talk):
+    elif not _may_verify(talk.policy, talk.authenticated):
         talk.send(replies.CANNOT_VERIFY)
     else:
         talk.ask(VerifyAsked(text), _verified_utf8 if utf8 else _verified)

@@ -48,7 +48,6 @@ class Conversation:
         "_events",
         "_out",
         "_then",
-        "_tls_written",
         "at",
         "authenticated",
         "body",
@@ -96,16 +95,19 @@ class Conversation:
         self.data = b""
         self.at = 0
         self.held: bytes | bytearray = b""
-        self._events: list[Question] = []
-        self._out: list[bytes] = []
+        # None as long as there is nothing: most connections have nothing most of the time.
+        self._events: list[Question] | None = None
+        self._out: list[bytes] | None = None
         self._then: Callable[[Conversation, Answer], None] | None = None
-        self._tls_written = False
 
     # What goes out
 
     def send(self, octets: bytes) -> None:
         """Queue a reply that is encoded already."""
-        self._out.append(octets)
+        if self._out is None:
+            self._out = [octets]
+        else:
+            self._out.append(octets)
 
     def say(self, reply: Reply) -> None:
         """Queue a reply; 421 is the last one (RFC 5321 section 3.8).
@@ -116,11 +118,11 @@ class Conversation:
         if reply.code == 421:
             self.end(octets)
         else:
-            self._out.append(octets)
+            self.send(octets)
 
     def send_each(self, octets: bytes) -> None:
         """Queue the reply to a content: LMTP has one for each recipient (RFC 2033 section 4.2)."""
-        self._out.append(octets * self.recipients if self.policy.role == "lmtp" else octets)
+        self.send(octets * self.recipients if self.policy.role == "lmtp" else octets)
 
     def error(self, octets: bytes) -> None:
         """Queue the reply to a bad command; after too many, 421 and the end."""
@@ -128,7 +130,7 @@ class Conversation:
         if self.errors > self.policy.bad_commands:
             self.end(replies.TOO_MANY_ERRORS)
         else:
-            self._out.append(octets)
+            self.send(octets)
 
     def guessed(self) -> bool:
         """Count an address that the owner refuses for good; say whether it was one too many.
@@ -146,11 +148,14 @@ class Conversation:
 
     def tell(self, event: Question) -> None:
         """Queue what needs no answer."""
-        self._events.append(event)
+        if self._events is None:
+            self._events = [event]
+        else:
+            self._events.append(event)
 
     def ask(self, question: Question, then: Callable[[Conversation, Answer], None]) -> None:
         """Queue a question; ``then`` gets its answer, and nothing is read before."""
-        self._events.append(question)
+        self.tell(question)
         self._then = then
 
     # What changes the state
@@ -172,18 +177,18 @@ class Conversation:
         """End the transaction, if there is one, without content."""
         if self.state > State.READY:
             self.drop_content()
-            self._events.append(TransactionReset())
+            self.tell(TransactionReset())
             self.finish()
 
     def drop_content(self) -> None:
         """Let the owner forget the content, if there is one and it has not been told yet."""
         if self.content is not None and not self.content.dropped:
             self.content.dropped = True
-            self._events.append(ContentDropped(self.content.fault() or b""))
+            self.tell(ContentDropped(self.content.fault() or b""))
 
     def has_output(self) -> bool:
         """Say whether there is something to be written."""
-        return bool(self._out)
+        return self._out is not None
 
     def has_input(self) -> bool:
         """Say whether octets are held that were not read yet."""
@@ -193,24 +198,26 @@ class Conversation:
         """Hand the connection over to TLS: nothing more is read here."""
         self.send(replies.TLS_READY)
         self.phase = Phase.TLS
-        self._events.append(TLSAsked())
+        self.tell(TLSAsked())
 
     def refuse_residue(self) -> None:
         """Octets came after STARTTLS and before TLS: whoever put them there gets nothing."""
         if self.phase is Phase.TLS:
+            # It is the last reply, and not written yet.
+            assert self._out is not None
             self._out.remove(replies.TLS_READY)
-            self._events.clear()
+            self._events = None
         self.end(replies.RESIDUE)
 
     def end(self, octets: bytes) -> None:
         """Queue a last reply and close."""
-        self._out.append(octets)
+        self.send(octets)
         self.drop_content()
         if self.phase is Phase.AUTHENTICATION:
-            self._events.append(AuthenticationEnded())
+            self.tell(AuthenticationEnded())
         self.content = None
         self.chunk = None
         self.phase = Phase.CLOSED
         self.data, self.at, self.held = b"", 0, b""
         self._then = None
-        self._events.append(CloseAsked())
+        self.tell(CloseAsked())

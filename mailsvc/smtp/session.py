@@ -7,6 +7,8 @@ state machine.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mailsvc.message import Reply
 from mailsvc.smtp import login, replies, transfer
 from mailsvc.smtp.commands import COMMANDS, HTTP_VERBS
@@ -47,8 +49,7 @@ class Session(Conversation):
 
     def greet(self) -> None:
         """Queue the greeting, 220 (RFC 5321 section 4.3.1)."""
-        protocol = "LMTP" if self.policy.role == "lmtp" else "ESMTP"
-        self.say(Reply(220, f"{self.policy.hostname} {protocol} mailsvc"))
+        self.send(_greeting(self.policy.hostname, self.policy.role))
 
     def receive(self, data: bytes) -> None:
         """Take octets from the peer, in chunks of any size.
@@ -60,7 +61,7 @@ class Session(Conversation):
             return
         if self.phase is Phase.TLS:
             # RFC 3207 section 4.2: sent before the client could know that we are ready.
-            if data and not self._tls_written:
+            if data and self.has_output():
                 self.refuse_residue()
             return
         if self.at >= len(self.data) and not self.held:
@@ -72,12 +73,13 @@ class Session(Conversation):
 
     def next(self) -> Question | None:
         """Return the next question; None if input or an answer is awaited."""
-        events = self._events
-        while not events:
+        while self._events is None:
             if self._then is not None:
                 return None
             if self.at >= len(self.data):
                 if not self.held:
+                    # What was read is not kept while nothing comes.
+                    self.data, self.at = b"", 0
                     return None
                 self.data, self.at, self.held = bytes(self.held), 0, b""
             phase = self.phase
@@ -87,7 +89,11 @@ class Session(Conversation):
                 self._read_line()
             else:
                 return None
-        return events.pop(0)
+        events = self._events
+        question = events.pop(0)
+        if not events:
+            self._events = None
+        return question
 
     def answer(self, answer: Answer) -> None:
         """Answer the outstanding question; after the end of the session an answer is ignored.
@@ -104,13 +110,10 @@ class Session(Conversation):
 
     def output(self) -> bytes:
         """Return all that is to be written now, once; empty if there is nothing."""
-        out = self._out
-        if not out:
+        out, self._out = self._out, None
+        if out is None:
             return b""
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._tls_written = self.phase is Phase.TLS
-        return octets
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def limit(self, octets: int) -> None:
         """Lower the size limit of this transaction's content: beyond it 552 5.2.3.
@@ -127,8 +130,8 @@ class Session(Conversation):
         """
         if self.phase is Phase.CLOSED:
             return
-        taken = self._then is not None and not self._events
-        self._events.clear()
+        taken = self._then is not None and self._events is None
+        self._events = None
         if taken and self.content is not None and self.content.complete:
             # The owner is about to decide on it: whatever that will be, it is not dropped any more.
             self.content.dropped = True
@@ -205,3 +208,9 @@ class Session(Conversation):
             self.error(refusal)
         else:
             command.run(self, argument)
+
+
+@lru_cache(maxsize=16)
+def _greeting(hostname: str, role: str) -> bytes:
+    protocol = "LMTP" if role == "lmtp" else "ESMTP"
+    return Reply(220, f"{hostname} {protocol} mailsvc").encode()
