@@ -11,6 +11,7 @@ from socket import socket
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
+from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
 from mailsvc.deadline import Deadlines
@@ -82,11 +83,16 @@ class Flow(Timed):
             self.transport.registerProducer(self, True)
 
     def _lose(self) -> None:
-        """Close, once the peer has read what was sent."""
+        """Close, once the socket has taken what was sent; a peer has its time to read it."""
         if self._socket is None:
+            self._await_reading()
             self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        self._run()
+            self.transport.loseConnection()
+            self._run()
+        else:
+            # It has taken all, and a turn of the reactor to find that out would cost as much as the
+            # rest of a connection's end: this is what the transport does then.
+            self.transport.connectionLost(connectionDone)
 
     def pauseProducing(self) -> None:
         """The peer does not read its replies: take nothing more from it."""

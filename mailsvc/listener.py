@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -66,13 +66,14 @@ class Admission:
     ) -> None:
         self.open = 0
         self._seconds = seconds
-        self._by_address: Counter[str] = Counter()
+        self._by_address: dict[str, int] = {}
         self.change(limits, exempt)
 
     def change(self, limits: AdmissionLimits, exempt: Callable[[str], bool]) -> None:
         """Go by other limits; what is open stays open and counted."""
         self.limits = limits
-        self.exempt = exempt
+        # The same hosts come again and again.
+        self.exempt = lru_cache(maxsize=1024)(exempt)
         self._connected = _rate(limits.connection_rate, self._seconds)
         self._commanded = _rate(limits.command_rate, self._seconds)
 
@@ -83,11 +84,12 @@ class Admission:
             return TOO_MANY
         if not self.spares(host):
             address = network(host)
-            if self._by_address[address] >= limits.per_address:
+            count = self._by_address.get(address, 0)
+            if count >= limits.per_address:
                 return TOO_MANY_OF_ONE
             if not _may(self._connected, limits.connection_rate, address):
                 return TOO_OFTEN
-            self._by_address[address] += 1
+            self._by_address[address] = count + 1
         self.open += 1
         return None
 
@@ -95,11 +97,12 @@ class Admission:
         """Count a connection's end."""
         self.open -= 1
         address = network(host)
-        if self._by_address[address] <= 1:
-            # Also where a reload has exempted the address since, or ceased to.
-            del self._by_address[address]
+        count = self._by_address.get(address, 0)
+        if count > 1:
+            self._by_address[address] = count - 1
         else:
-            self._by_address[address] -= 1
+            # None where a reload has exempted the address since, or ceased to.
+            self._by_address.pop(address, None)
 
     def may_command(self, host: str, count: int) -> bool:
         """Count commands; say whether the address may go on."""

@@ -238,7 +238,7 @@ class SMTPProtocol(Flow):
                         self._wait(waiting, self._resume)
                 else:
                     given = answer(self, question)
-                    if isinstance(given, Deferred):
+                    if given is not None and isinstance(given, Deferred):
                         self._wait(given, self._answered)
                     else:
                         session.answer(given)
@@ -362,7 +362,6 @@ class SMTPProtocol(Flow):
         """Write what is left, and close; a peer that does not read is not waited for for long."""
         self._write()
         self._closing = True
-        self._await_reading()
         self._lose()
 
     def abort(self) -> None:

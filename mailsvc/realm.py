@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from twisted.cred.checkers import ANONYMOUS, ICredentialsChecker
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import (
     ICredentials,
     IUsernameHashedPassword,
@@ -119,12 +119,16 @@ class Realm:
         if ISender not in interfaces:
             raise NotImplementedError("this realm has avatars for ISender only")
         identity = avatarId.decode("utf-8") if isinstance(avatarId, bytes) else None
+        return ISender, *self.admit(identity)
+
+    def admit(self, identity: str | None) -> tuple[Sender, Callable[[], None]]:
+        """Return the avatar of an identity (None: anonymous) and its logout."""
         self.present[identity] += 1
         avatar = self._avatars.get(identity)
         if avatar is None:
             avatar = Sender(identity, own=self._own), partial(self._logout, identity)
             self._avatars[identity] = avatar
-        return ISender, *avatar
+        return avatar
 
     def _logout(self, identity: str | None) -> None:
         self.present[identity] -= 1
@@ -252,8 +256,7 @@ class Authentication:
         Every connection begins with it, and no checker is to be asked, so it does not take the
         portal's way to the realm.
         """
-        _, avatar, logout = self.realm.requestAvatar(ANONYMOUS, None, ISender)
-        return ISender(avatar), logout
+        return self.realm.admit(None)
 
     def begin(self, mechanism: str, peer: Peer) -> LoginExchange:
         """Start an exchange.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 from typing import Any, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.deadline import Deadlines
@@ -17,7 +19,7 @@ from tests.reception import Reception
 class Simple(Flow):
     """A connection that only counts how often it goes on."""
 
-    __slots__ = ("gone_on",)
+    __slots__ = ("gone_on", "lost")
 
     host = "192.0.2.7"
 
@@ -25,6 +27,11 @@ class Simple(Flow):
         reception = Reception()
         super().__init__(reception.rules, Deadlines(reception.clock))
         self.gone_on = 0
+        self.lost = 0
+
+    def connectionLost(self, reason: Failure) -> None:
+        reason.trap(ConnectionDone)
+        self.lost += 1
 
     def overdue(self) -> None:
         raise AssertionError("nothing is waited for")
@@ -86,6 +93,16 @@ class OnSocketTests(SynchronousTestCase):
         self.assertEqual(self.flow.gone_on, 1)
         self.flow._release()
         self.assertEqual(self.reactor.getReaders(), [self.transport])
+
+    def test_close_at_once(self) -> None:
+        """What the socket has taken needs no turn of the reactor; nothing is left in it."""
+        self.flow._send(b"221 x\r\n")
+        self.flow._lose()
+        self.assertEqual((self.theirs.recv(99), self.theirs.recv(99)), (b"221 x\r\n", b""))
+        self.assertEqual(self.flow.lost, 1)
+        self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([], []))
+        self.transport.abortConnection()
+        self.assertEqual(self.flow.lost, 1)
 
     def test_close_waits_for_what_was_sent(self) -> None:
         self.flow._send(b"x" * 4_000_000)

@@ -48,3 +48,7 @@ class Policy:
     vrfy: str = "never"
     bare_newline: str = "refuse"
     requiretls: bool = False
+
+    def __hash__(self) -> int:
+        """Hash what tells policies apart: all the rules would cost more than a lookup saves."""
+        return hash((self.hostname, self.role, self.mechanisms))
