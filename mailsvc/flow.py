@@ -56,7 +56,12 @@ class Flow(Timed):
     def _proceed(self) -> None:
         """Go on: the peer has read."""
 
-    def _take_transport(self, transport: ITransport) -> None:
+    @abstractmethod
+    def connectionMade(self) -> None:
+        """Begin: the transport is there."""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Take the transport."""
         self.transport = transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
@@ -66,6 +71,7 @@ class Flow(Timed):
         else:
             # What Twisted logs of a connection begins with this, a text of its own for each.
             self.transport.logstr = self.host
+        self.connectionMade()
 
     def _send(self, octets: bytes) -> None:
         """Send ``octets`` after all that was sent before; there may be none."""

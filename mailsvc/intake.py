@@ -7,7 +7,7 @@ spool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from mailsvc.eager import deferred, eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
-from mailsvc.events import CommandRefused, Emit, MessageAccepted, MessageRefused
+from mailsvc.events import CommandRefused, Emit
 from mailsvc.interfaces import IRouter, ISender, ISpool
 from mailsvc.message import Address, Envelope, Recipient, Reply
 from mailsvc.realm import Authentication, LoginExchange, Peer
@@ -224,7 +224,7 @@ class Conversation:
         try:
             incoming = intake.spool.begin(envelope, stuffed)
         except SpoolError as error:
-            return self._not_stored(envelope, error, 0)
+            return self._not_stored(transaction, envelope, error)
         incoming.write(received(envelope, intake.hostname), 0)
         transaction.incoming = incoming
         transaction.envelope = envelope
@@ -269,7 +269,8 @@ class Conversation:
             return Deferred.fromCoroutine(self._judged(transaction, envelope))
         destinations = _destinations(envelope.recipients)
         self._intake.wake(destinations)
-        self._tell_accepted(envelope, envelope.recipients, destinations, transaction.size)
+        now = self._intake.now()
+        self._intake.emit(transaction.taken(envelope, envelope.recipients, destinations, now))
         self.reset()
         return Reply(250, f"OK {envelope.id}", "2.0.0")
 
@@ -279,7 +280,7 @@ class Conversation:
         self.reset()
         if not isinstance(failure.value, SpoolError):
             return failure
-        return self._not_stored(envelope, failure.value, transaction.size)
+        return self._not_stored(transaction, envelope, failure.value)
 
     async def _judged(
         self, transaction: Transaction, envelope: Envelope
@@ -294,7 +295,7 @@ class Conversation:
             rulings = await self._intake.synchronous.rule(envelope, digest)
             return self._ruled(transaction, envelope, rulings)
         except SpoolError as error:
-            return self._not_stored(envelope, error, transaction.size)
+            return self._not_stored(transaction, envelope, error)
         finally:
             self.reset()
 
@@ -308,11 +309,12 @@ class Conversation:
             each for each in envelope.recipients if replies.get(each.address, taken).code == 250
         ]
         if good:
-            self._tell_accepted(envelope, good, _destinations(good), transaction.size)
+            now = self._intake.now()
+            self._intake.emit(transaction.taken(envelope, good, _destinations(good), now))
         for address, ruling in rulings.items():
             if ruling.reply.code != 250:
                 reply = f"{ruling.reply} ({ruling.reason})"
-                self._refuse_content(envelope, (address,), reply, transaction.size)
+                self._refuse_content(transaction, envelope, (address,), reply)
         if not self._reply_each:
             return replies.get(envelope.recipients[0].address, taken)
         recipients = transaction.recipients
@@ -327,7 +329,7 @@ class Conversation:
         envelope, transaction.envelope = transaction.envelope, None
         if fault and envelope is not None:
             reply = _first_line(fault)
-            self._refuse_content(envelope, envelope.addresses, reply, transaction.size)
+            self._refuse_content(transaction, envelope, envelope.addresses, reply)
 
     def declined(self, declined: Declined) -> None:
         """Log a MAIL or RCPT that the session refused by itself."""
@@ -356,47 +358,21 @@ class Conversation:
             transaction.incoming.abort()
             transaction.incoming = None
 
-    def _not_stored(self, envelope: Envelope, error: SpoolError, size: int) -> Reply:
+    def _not_stored(self, transaction: Transaction, envelope: Envelope, error: SpoolError) -> Reply:
         reply = NO_ROOM if isinstance(error, SpoolFull) else NOT_STORED
         # The client is told what to do, the operator why.
-        self._refuse_content(envelope, envelope.addresses, f"{reply} ({error})", size)
+        self._refuse_content(transaction, envelope, envelope.addresses, f"{reply} ({error})")
         return reply
 
-    def _tell_accepted(
-        self,
-        envelope: Envelope,
-        recipients: Sequence[Recipient],
-        destinations: set[str],
-        size: int,
-    ) -> None:
-        self._intake.emit(
-            MessageAccepted(
-                envelope.id,
-                self.host or "local",
-                envelope.reverse_path,
-                tuple([each.address for each in recipients]),
-                tuple(sorted(destinations)),
-                size,
-                self._intake.now() - envelope.received_at,
-                envelope.client.user,
-            )
-        )
-
     def _refuse_content(
-        self, envelope: Envelope, recipients: tuple[Address, ...], reply: str, size: int
+        self,
+        transaction: Transaction,
+        envelope: Envelope,
+        recipients: tuple[Address, ...],
+        reply: str,
     ) -> None:
-        self._intake.emit(
-            MessageRefused(
-                id=envelope.id,
-                client=self.host or "local",
-                reverse_path=envelope.reverse_path,
-                recipients=recipients,
-                size=size,
-                seconds=self._intake.now() - envelope.received_at,
-                reply=reply,
-                user=envelope.client.user,
-            )
-        )
+        now = self._intake.now()
+        self._intake.emit(transaction.refused(envelope, recipients, reply, now))
 
     def _refuse(self, command: str, subject: object, reply: Reply, cause: str = "") -> Reply:
         text = str(reply)

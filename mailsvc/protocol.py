@@ -19,7 +19,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     IProtocol,
-    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -116,11 +115,6 @@ class SMTPProtocol(Flow):
         return self._conversation.host
 
     # The transport's events.
-
-    def makeConnection(self, transport: ITransport) -> None:
-        """Take the transport."""
-        self._take_transport(transport)
-        self.connectionMade()
 
     def connectionMade(self) -> None:
         """Begin: with the handshake of implicit TLS, or with the greeting."""

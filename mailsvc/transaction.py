@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mailsvc.events import MessageAccepted, MessageRefused
 from mailsvc.interfaces import IIncoming
-from mailsvc.message import Envelope, Recipient
+from mailsvc.message import Address, Envelope, Recipient
 from mailsvc.smtp.questions import SenderAsked
 
 if TYPE_CHECKING:
@@ -48,3 +50,37 @@ class Transaction:
         self.incoming: IIncoming | None = None
         self.envelope: Envelope | None = None
         self.size = 0
+
+    def taken(
+        self,
+        envelope: Envelope,
+        recipients: Sequence[Recipient],
+        destinations: Iterable[str],
+        now: float,
+    ) -> MessageAccepted:
+        """Return what is logged of ``recipients`` whose message was answered 250."""
+        return MessageAccepted(
+            envelope.id,
+            envelope.client.host or "local",
+            envelope.reverse_path,
+            tuple([each.address for each in recipients]),
+            tuple(sorted(destinations)),
+            self.size,
+            now - envelope.received_at,
+            envelope.client.user,
+        )
+
+    def refused(
+        self, envelope: Envelope, recipients: tuple[Address, ...], reply: str, now: float
+    ) -> MessageRefused:
+        """Return what is logged of ``recipients`` whose message was refused with ``reply``."""
+        return MessageRefused(
+            id=envelope.id,
+            client=envelope.client.host or "local",
+            reverse_path=envelope.reverse_path,
+            recipients=recipients,
+            size=self.size,
+            seconds=now - envelope.received_at,
+            reply=reply,
+            user=envelope.client.user,
+        )

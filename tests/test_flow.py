@@ -29,6 +29,9 @@ class Simple(Flow):
         self.gone_on = 0
         self.lost = 0
 
+    def connectionMade(self) -> None:
+        """Nothing is said of its own."""
+
     def connectionLost(self, reason: Failure) -> None:
         reason.trap(ConnectionDone)
         self.lost += 1
@@ -60,7 +63,7 @@ class OnSocketTests(SynchronousTestCase):
         self.transport = Transport(ours, cast(Any, self.flow), cast(Any, self.reactor))
         self.transport.connected = 1
         self.transport.startReading()
-        self.flow._take_transport(cast(Any, self.transport))
+        self.flow.makeConnection(cast(Any, self.transport))
 
     def arrived(self) -> bytes:
         octets = b""
@@ -122,7 +125,7 @@ class ByTransportTests(SynchronousTestCase):
     def test_without_a_socket(self) -> None:
         """As under TLS: the transport has all replies, and a producer from the start."""
         flow, transport = Simple(), StringTransport()
-        flow._take_transport(cast(Any, transport))
+        flow.makeConnection(cast(Any, transport))
         self.assertIs(transport.producer, flow)
         flow._send(b"220 x\r\n")
         self.assertEqual(transport.value(), b"220 x\r\n")
