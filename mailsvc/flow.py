@@ -69,7 +69,7 @@ class Flow(Timed):
         if self._socket is None:
             self.transport.registerProducer(self, True)
         else:
-            # What Twisted logs of a connection begins with this, a text of its own for each.
+            # What Twisted logs of a connection begins with this; else it keeps a text for each.
             self.transport.logstr = self.host
         self.connectionMade()
 
