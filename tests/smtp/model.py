@@ -359,8 +359,7 @@ class Model:
         if last:
             self.judge(content, stuffed=False)
             return rest
-        # A CR at the end of a chunk may be half of a CRLF.
-        fault = self.fault(content.removesuffix(b"\r"), len(content), stuffed=False)
+        fault = self.fault(content, len(content), stuffed=False, more=True)
         if fault:
             self.drop()
             self.spoilt = True
@@ -374,13 +373,15 @@ class Model:
             self.told.append("content dropped")
             self.dropped = True
 
-    def fault(self, content: bytes, size: int, *, stuffed: bool) -> str | None:
+    def fault(self, content: bytes, size: int, *, stuffed: bool, more: bool = False) -> str | None:
         if stuffed and not self.rules.repair:
             size -= len(re.findall(rb"\r\n\.", b"\r\n" + content))
         if not self.binary:
             if b"\0" in content:
                 return "554 5.6.0"
-            if re.sub(rb"\r\n", b"", content).strip(b"\0") != re.sub(rb"[\r\n]", b"", content):
+            # A CR at the end of a chunk may be half of a CRLF.
+            text = content.removesuffix(b"\r") if more else content
+            if re.sub(rb"\r\n", b"", text).strip(b"\0") != re.sub(rb"[\r\n]", b"", text):
                 return "554 5.6.0"
         if size > self.rules.size:
             return "552 5.3.4"
