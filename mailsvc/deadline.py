@@ -55,6 +55,10 @@ class Deadlines(Generic[T]):
         if at < self._looks:
             self._look_at(at)
 
+    def set_in(self, one: T, seconds: float) -> None:
+        """Let ``one`` be due in so many seconds."""
+        self.set(one, self._clock.seconds() + seconds)
+
     def remove(self, one: T) -> None:
         """Forget ``one``, if it is there."""
         self._at.pop(one, None)

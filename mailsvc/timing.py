@@ -89,4 +89,4 @@ class Timed(ABC):
         return _TOO_LONG if late and session.phase is Phase.CONTENT else _LATE[session.phase]
 
     def _due_in(self, seconds: float) -> None:
-        self._deadlines.set(self, self._rules.clock.seconds() + seconds)
+        self._deadlines.set_in(self, seconds)

@@ -31,6 +31,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.certificates",
             "mailsvc.checkers",
             "mailsvc.credentials",
+            "mailsvc.deadline",
             "mailsvc.deliverers",
             "mailsvc.direct",
             "mailsvc.eager",
@@ -66,7 +67,6 @@ FLOORS: dict[int, frozenset[str]] = {
         {
             "mailsvc.attachments",
             "mailsvc.batch",
-            "mailsvc.deadline",
             "mailsvc.flow",
             "mailsvc.listener",
             "mailsvc.protocol",

@@ -22,12 +22,13 @@ from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
+from mailsvc.deadline import Deadlines
 from mailsvc.deliverers.webhook.answers import Answer
 from mailsvc.deliverers.webhook.client import StaleConnection
 from mailsvc.deliverers.webhook.egress import EgressRefused
 from mailsvc.deliverers.webhook.payload import Reactor
 from mailsvc.deliverers.webhook.response import ANSWER_LIMIT, AnswerTooLong, BadAnswer
-from mailsvc.deliverers.webhook.upload import Body, Upload, Watch, Watches
+from mailsvc.deliverers.webhook.upload import Body, Upload, Watch
 from mailsvc.errors import SpoolError, TransientFailure
 from mailsvc.events import printable
 
@@ -96,7 +97,8 @@ class Transport:
 
     def __init__(self, reactor: Reactor, agent: IAgent) -> None:
         self._reactor = reactor
-        self._watches = Watches(reactor)
+        #: One delayed call for all requests: none ever passes.
+        self._deadlines: Deadlines[Watch] = Deadlines(reactor)
         self._client = HTTPClient(agent, _NO_COOKIES, data_to_body_producer=_as_it_is)
 
     async def post(self, headers: Sequence[tuple[str, str]], body: Body) -> Answer:
@@ -120,7 +122,7 @@ class Transport:
             return await self._attempt(fields, body, last=True)
 
     async def _attempt(self, headers: Headers, body: Body, *, last: bool = False) -> Answer:
-        watch = Watch(self._watches)
+        watch = Watch(self._deadlines)
         try:
             sent: Deferred[Any] = self._client.request(
                 "POST",

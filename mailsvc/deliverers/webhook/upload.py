@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -18,7 +17,8 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from mailsvc.deliverers.webhook.payload import Reactor, Stream
+from mailsvc.deadline import Deadlines
+from mailsvc.deliverers.webhook.payload import Stream
 from mailsvc.interfaces import IContent
 
 CONNECT_SECONDS = 10.0
@@ -32,51 +32,6 @@ _SILENT = f"no answer within {ANSWER_SECONDS:.0f} s"
 CHUNK = 65_536
 
 
-class Watches:
-    """The watches over a transport's requests, behind one timer.
-
-    A timer of its own would cost each request 4 us, and none ever runs out.
-    """
-
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        #: When each is to end its request.
-        self._times: dict[Watch, float] = {}
-        self._timer: Any = None
-        #: When the timer looks.
-        self._looks = inf
-
-    def set(self, watch: Watch, seconds: float) -> None:
-        """Let a watch end its request after ``seconds`` from now, in place of what was set."""
-        self._times[watch] = when = self._reactor.seconds() + seconds
-        if when < self._looks:
-            self._look_at(when)
-
-    def clear(self, watch: Watch) -> None:
-        """Let a watch end nothing."""
-        if self._times.pop(watch, None) is not None and not self._times:
-            self._timer.cancel()
-            self._timer, self._looks = None, inf
-
-    def _look_at(self, when: float) -> None:
-        delay = max(0.0, when - self._reactor.seconds())
-        self._looks = when
-        if self._timer is None:
-            self._timer = self._reactor.callLater(delay, self._look)
-        else:
-            self._timer.reset(delay)
-
-    def _look(self) -> None:
-        self._timer, self._looks = None, inf
-        now = self._reactor.seconds()
-        for watch in [each for each, when in self._times.items() if when <= now]:
-            # The end of one may be the end of another.
-            if self._times.pop(watch, None) is not None:
-                watch.expire()
-        if self._times and self._timer is None:
-            self._look_at(min(self._times.values()))
-
-
 class Watch:
     """Ends a request that stands still.
 
@@ -84,8 +39,8 @@ class Watch:
     :ivar expired: why it was ended, in words; empty while it was not.
     """
 
-    def __init__(self, watches: Watches) -> None:
-        self._watches = watches
+    def __init__(self, deadlines: Deadlines[Watch]) -> None:
+        self._deadlines = deadlines
         self._reason = ""
         self._uploaded = False
         self._ended = False
@@ -111,10 +66,10 @@ class Watch:
     def stop(self) -> None:
         """End the watch."""
         self._ended = True
-        self._watches.clear(self)
+        self._deadlines.remove(self)
         self.cancel = None
 
-    def expire(self) -> None:
+    def overdue(self) -> None:
         """End the request."""
         self._ended = True
         self.expired = self._reason
@@ -124,7 +79,7 @@ class Watch:
     def _wait(self, seconds: float, reason: str) -> None:
         self._reason = reason
         if not self._ended:
-            self._watches.set(self, seconds)
+            self._deadlines.set_in(self, seconds)
 
 
 #: Runs a blocking function in a thread: ``IDelivererContext.in_thread``.

@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from mailsvc.deadline import Deadlines
 from mailsvc.deliverers.webhook.payload import Stream
-from mailsvc.deliverers.webhook.upload import CHUNK, Body, Upload, Watch, Watches, _Reader
+from mailsvc.deliverers.webhook.upload import CHUNK, Body, Upload, Watch, _Reader
 from mailsvc.errors import SpoolError
 from mailsvc.testing import DamagedContent, MemoryContent
 from tests.threads import Threads
@@ -48,7 +49,7 @@ class UploadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.threads = Threads()
-        self.watch = Watch(Watches(self.clock))
+        self.watch = Watch(Deadlines(self.clock))
         self.consumer = Consumer()
         self.cancelled = 0
 
@@ -126,7 +127,7 @@ class UploadTests(SynchronousTestCase):
         """The time for the answer begins when the connection has taken them all."""
         for content in self.contents():
             self.consumer = Consumer(pause_after=1)
-            self.watch = Watch(Watches(self.clock))
+            self.watch = Watch(Deadlines(self.clock))
             upload = self.upload(content)
             upload.startProducing(self.consumer)
             while len(b"".join(self.consumer.chunks)) < len(OCTETS):
@@ -200,7 +201,7 @@ class UploadTests(SynchronousTestCase):
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watch = Watch(Watches(self.clock))
+        self.watch = Watch(Deadlines(self.clock))
         self.ended: Deferred[None] = Deferred()
 
     def start(self) -> None:
@@ -258,15 +259,15 @@ class WatchTests(SynchronousTestCase):
 
 
 class WatchesTests(SynchronousTestCase):
-    """Watches behind one timer end as they would with timers of their own."""
+    """Watches of several requests share a delayed call."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watches = Watches(self.clock)
+        self.deadlines: Deadlines[Watch] = Deadlines(self.clock)
         self.ended: list[tuple[str, float]] = []
 
     def watch(self, name: str) -> Watch:
-        watch = Watch(self.watches)
+        watch = Watch(self.deadlines)
 
         def cancel() -> None:
             self.ended.append((name, self.clock.seconds()))
@@ -292,31 +293,4 @@ class WatchesTests(SynchronousTestCase):
             self.ended,
             [("connecting", 10), ("connecting later", 13), ("answering", 31), ("uploading", 32)],
         )
-
-    def test_one_timer_for_all(self) -> None:
-        watches = [self.watch(str(number)) for number in range(5)]
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        for watch in watches:
-            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-            watch.stop()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_the_end_of_one_ends_another(self) -> None:
-        first = Watch(self.watches)
-        first.start(lambda: other.stop())
-        other = self.watch("other")
-        self.watch("last").moved()
-        self.pass_time()
-        self.assertEqual(first.expired, "no connection within 10 s")
-        self.assertEqual(self.ended, [("last", 30)])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_the_end_of_one_begins_another(self) -> None:
-        first = Watch(self.watches)
-
-        def begin() -> None:
-            self.watch("next")
-
-        first.start(begin)
-        self.pass_time()
-        self.assertEqual(self.ended, [("next", 20)])
+        self.assertEqual((len(self.deadlines), self.clock.getDelayedCalls()), (0, []))
