@@ -14,6 +14,7 @@ from functools import partial
 from twisted.cred.checkers import ICredentialsChecker
 
 from mailsvc import secretfile
+from mailsvc.authentication import Authentication
 from mailsvc.breaker import BreakerPolicy
 from mailsvc.certificates import CertificateStore
 from mailsvc.checkers import CertificateNames, PasswordChecker, make_checker
@@ -30,7 +31,6 @@ from mailsvc.links import Links
 from mailsvc.listener import AdmissionLimits
 from mailsvc.machine import Context, Machine
 from mailsvc.passwords import PasswordFile
-from mailsvc.realm import Authentication
 from mailsvc.recipients import RecipientCheck
 from mailsvc.routing import Router
 from mailsvc.rules import Timers

@@ -15,12 +15,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from mailsvc.authentication import Authentication, LoginExchange, Peer
 from mailsvc.eager import deferred, eager
 from mailsvc.errors import Refused, SpoolError, SpoolFull
 from mailsvc.events import CommandRefused, Emit
 from mailsvc.interfaces import IRouter, ISender, ISpool
 from mailsvc.message import Address, Envelope, Recipient, Reply
-from mailsvc.realm import Authentication, LoginExchange, Peer
 from mailsvc.smtp.grammar import parse_mailbox
 from mailsvc.smtp.questions import (
     Answer,

@@ -28,6 +28,7 @@ FLOORS: dict[int, frozenset[str]] = {
     ),
     2: frozenset(
         {
+            "mailsvc.authentication",
             "mailsvc.certificates",
             "mailsvc.checkers",
             "mailsvc.credentials",

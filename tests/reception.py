@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
+from mailsvc.authentication import Authentication
 from mailsvc.deadline import Deadlines
 from mailsvc.dispatch.destination import Verdict
 from mailsvc.errors import SpoolError
@@ -19,7 +20,6 @@ from mailsvc.intake import Intake
 from mailsvc.interfaces import Claim, IIncoming, IRouter, ISpool
 from mailsvc.message import Delivery, Done, Envelope, Outcome
 from mailsvc.protocol import SMTPProtocol
-from mailsvc.realm import Authentication
 from mailsvc.routing import Router, Rule
 from mailsvc.rules import Rules, Timers
 from mailsvc.smtp.policy import Policy

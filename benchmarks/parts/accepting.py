@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from benchmarks.parts.measuring import least
+from mailsvc.authentication import Authentication
 from mailsvc.deadline import Deadlines
 from mailsvc.intake import Intake
 from mailsvc.interfaces import IIncoming, ISpool
 from mailsvc.logs import TextLines
 from mailsvc.message import Envelope
 from mailsvc.protocol import SMTPProtocol
-from mailsvc.realm import Authentication
 from mailsvc.routing import Router, Rule
 from mailsvc.rules import Rules, Timers
 from mailsvc.smtp.policy import Policy
