@@ -108,6 +108,8 @@ class RefusalTests(SystemTestCase):
         blocked.unlink()
         self.mailsvc("retry", "--config", str(self.directory / "mailsvc.toml"), "--all")
         self.in_maildir(accepted, blocked / "maildir")
+        # What is filed has its room until that is recorded.
+        server.wait_for(r"\] delivered ", accepted)
         self.client(server).sendmail(SENDER, RECIPIENT, content)
         self.in_maildir(accepted + 1, blocked / "maildir")
 
