@@ -13,11 +13,13 @@ from twisted.internet import reactor as _reactor
 from twisted.internet import ssl, threads
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from mailsvc.deadline import Deadlines
 from mailsvc.deliverers.options import WebhookOptions
 from mailsvc.deliverers.webhook.deliverer import Webhook
 from mailsvc.testing import FakeContext
@@ -173,8 +175,9 @@ class ServerCase(TestCase):
         self.context = FakeContext(reactor)
         self.patch(self.context, "in_thread", threads.deferToThread)
         webhook = Webhook.from_options(options, self.context)
-        if clock is not None:
+        if isinstance(clock, Clock):
             self.patch(webhook._transport, "_reactor", clock)
+            self.patch(webhook._transport, "_deadlines", Deadlines(clock))
         self.addCleanup(lambda: Deferred.fromCoroutine(webhook.close()))
         return webhook
 
