@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TextIO
 
 import msgspec
@@ -38,6 +39,17 @@ def _at_once(flush: Callable[[], None]) -> None:
     flush()
 
 
+def buffered(stream: TextIO) -> TextIO:
+    """Return a stream, which is to be flushed by who writes to it.
+
+    Under PYTHONUNBUFFERED, which many containers set, standard output would make a system call of
+    every line.
+    """
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(write_through=False)
+    return stream
+
+
 class _Lines:
     """Lines on their way to a stream: those of one turn of the reactor in one system call.
 
@@ -59,9 +71,10 @@ class _Lines:
             return
         if not self._awaited:
             self._awaited = True
-            self._later(self._flush)
+            self._later(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Let the stream have what was written."""
         self._awaited = False
         try:
             self._stream().flush()
@@ -125,17 +138,18 @@ class JSONLines:
         self._now = now
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event."""
+        """Write one event, at once: when twistd says its last words, no turn comes any more."""
         ours = event.get("mailsvc")
-        level = event["log_level"].name
+        name = "log"
         if isinstance(ours, Event):
-            self._line(event["log_time"], level, ours.name, _fields(ours))
-            return
-        fields: dict[str, object] = {"text": printable(formatEvent(event) or "", 4000)}
-        failure = event.get("log_failure")
-        if failure is not None:
-            fields["failure"] = printable(failure.getTraceback(), 8000)
-        self._line(event["log_time"], level, "log", fields)
+            name, fields = ours.name, _fields(ours)
+        else:
+            fields = {"text": printable(formatEvent(event) or "", 4000)}
+            failure = event.get("log_failure")
+            if failure is not None:
+                fields["failure"] = printable(failure.getTraceback(), 8000)
+        self._line(event["log_time"], event["log_level"].name, name, fields)
+        self._lines.flush()
 
     def emit(self, event: Event) -> None:
         """Write one event of mailsvc, without the cost of Twisted's log."""

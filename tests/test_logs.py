@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
 from twisted.python.failure import Failure
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mailsvc.events import Alert, Broke, Event, Notice, StartFailed
-from mailsvc.logs import JSONLines, TextLines
+from mailsvc.logs import JSONLines, TextLines, buffered
 
 NOW = 1_790_000_000.25
 EVENTS: tuple[Event, ...] = (
@@ -54,6 +55,20 @@ class Counted(io.StringIO):
 
     def flush(self) -> None:
         self.flushed += 1
+
+
+class Counting(io.RawIOBase):
+    """A file that notes what each system call would have written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, octets: Any) -> int:  # noqa: ANN401 - any buffer, as the base says
+        self.written.append(bytes(octets))
+        return len(octets)
 
 
 class TextLinesTests(SynchronousTestCase):
@@ -108,6 +123,18 @@ class TextLinesTests(SynchronousTestCase):
         lines.emit(Notice("d"))
         self.assertEqual(len(soon), 1)
 
+    def test_they_do_on_a_stream_without_a_buffer(self) -> None:
+        """As standard output is under PYTHONUNBUFFERED."""
+        file = Counting()
+        soon: list[Callable[[], None]] = []
+        stream = buffered(io.TextIOWrapper(file, write_through=True))  # type: ignore[type-var]
+        lines = TextLines(stream, later=soon.append)
+        for text in ("a", "b", "c"):
+            lines.emit(Notice(text))
+        self.assertEqual(file.written, [])
+        soon.pop()()
+        self.assertEqual([octets.count(b"\n") for octets in file.written], [3])
+
     def test_what_twisted_says_waits_for_nothing_and_overtakes_nothing(self) -> None:
         stream = Counted()
         lines = TextLines(stream, later=lambda flush: None)
@@ -115,6 +142,15 @@ class TextLinesTests(SynchronousTestCase):
         lines(logged(Notice("second")))
         self.assertEqual(stream.flushed, 1)
         texts = [line.split("] ")[1] for line in stream.getvalue().splitlines()]
+        self.assertEqual(texts, ["first", "second"])
+
+    def test_nor_does_it_in_json(self) -> None:
+        stream = Counted()
+        lines = JSONLines(lambda: stream, later=lambda flush: None)
+        lines.emit(Notice("first"))
+        lines(logged(Notice("second")))
+        self.assertEqual(stream.flushed, 1)
+        texts = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
         self.assertEqual(texts, ["first", "second"])
 
     def test_what_twisted_says(self) -> None:
