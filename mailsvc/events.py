@@ -1,6 +1,6 @@
 """Every log event, worded here and nowhere else.
 
-An event is a frozen dataclass: its class is its name, its fields are what the JSON lines carry, and
+An event is a frozen struct: its class is its name, its fields are what the JSON lines carry, and
 :meth:`Event.text` is the line for people.  Peer-controlled text goes through :func:`shown`, so that
 no line holds a byte that a terminal or a log parser would act on.  No event carries content,
 passwords or secrets.
@@ -9,8 +9,9 @@ passwords or secrets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import ClassVar
+
+from msgspec import Struct, structs
 
 from mailsvc.message import Address
 
@@ -29,8 +30,7 @@ def shown(text: object, limit: int = 256) -> str:
     return printable(text, limit).replace(" ", "\\x20")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """The base of all events."""
 
     level: ClassVar[str] = "info"
@@ -46,7 +46,7 @@ class Event:
 
     def values(self) -> dict[str, object]:
         """Return the fields, for the JSON line."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return structs.asdict(self)
 
 
 #: What a part that logs is given: call it with an event.
@@ -67,8 +67,7 @@ def _client(host: str, user: str | None = None) -> str:
     return f"client={shown(host)}" + (f" user={shown(user)}" if user is not None else "")
 
 
-@dataclass(frozen=True, slots=True)
-class MessageAccepted(Event):
+class MessageAccepted(Event, frozen=True):
     """250 was answered: the message is durable.
 
     :ivar destinations: where it goes, sorted.
@@ -93,8 +92,7 @@ class MessageAccepted(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRefused(Event):
+class MessageRefused(Event, frozen=True):
     """The content of a message was answered with 4xx or 5xx; nothing of it is kept.
 
     :ivar size: octets that had been taken.
@@ -118,8 +116,7 @@ class MessageRefused(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRefused(Event):
+class CommandRefused(Event, frozen=True):
     """A connection, a sender, a recipient or a login was answered with 4xx or 5xx.
 
     :ivar reverse_path: that of the transaction, empty for the null one; None: there is none.
@@ -140,8 +137,7 @@ class CommandRefused(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderRefused(Event):
+class HeaderRefused(Event, frozen=True):
     """A proxy's connection was closed for its PROXY header; nothing was answered."""
 
     level: ClassVar[str] = "warn"
@@ -153,8 +149,7 @@ class HeaderRefused(Event):
         return f"closed proxy={shown(self.proxy)}: its PROXY header {printable(self.reason, 200)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered(Event):
+class Delivered(Event, frozen=True):
     """A destination answers for the message now."""
 
     id: str
@@ -170,8 +165,7 @@ class Delivered(Event):
         return f"delivered {_delivery(self)} in {self.seconds:.3f}s"
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred(Event):
+class Deferred(Event, frozen=True):
     """An attempt failed; there will be another."""
 
     level: ClassVar[str] = "warn"
@@ -193,8 +187,7 @@ class Deferred(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Died(Event):
+class Died(Event, frozen=True):
     """A delivery became a dead letter."""
 
     level: ClassVar[str] = "error"
@@ -219,8 +212,7 @@ def _delivery(event: Delivered | Deferred | Died) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Notified(Event):
+class Notified(Event, frozen=True):
     """A delivery status notification for the sender is in the spool.
 
     :ivar notice: the notification's message id.
@@ -239,8 +231,7 @@ class Notified(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Notice(Event):
+class Notice(Event, frozen=True):
     """Something of the service itself that an operator wants to read."""
 
     message: str
@@ -250,15 +241,13 @@ class Notice(Event):
         return printable(self.message, 2000)
 
 
-@dataclass(frozen=True, slots=True)
-class Alert(Notice):
+class Alert(Notice, frozen=True):
     """Something that an operator should look at."""
 
     level: ClassVar[str] = "warn"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptBroke(Event):
+class AttemptBroke(Event, frozen=True):
     """A deliverer raised what it does not declare; the attempt counts as a transient failure.
 
     :ivar traceback: the innermost frames and the error, one a line; bounded.
@@ -277,8 +266,7 @@ class AttemptBroke(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Paused(Event):
+class Paused(Event, frozen=True):
     """A destination gets nothing more until a person resumes it; its queue is kept."""
 
     level: ClassVar[str] = "warn"
@@ -293,8 +281,7 @@ class Paused(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed(Event):
+class Resumed(Event, frozen=True):
     """A person ended a pause: what waited is due now."""
 
     destination: str
@@ -304,8 +291,7 @@ class Resumed(Event):
         return f"resumed destination={shown(self.destination)}"
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerOpened(Event):
+class BreakerOpened(Event, frozen=True):
     """A destination failed so often in a row that it is left alone for a time."""
 
     level: ClassVar[str] = "warn"
@@ -322,8 +308,7 @@ class BreakerOpened(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerClosed(Event):
+class BreakerClosed(Event, frozen=True):
     """A destination that was left alone takes mail again."""
 
     destination: str
@@ -333,8 +318,7 @@ class BreakerClosed(Event):
         return f"takes mail again destination={shown(self.destination)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Broke(Event):
+class Broke(Event, frozen=True):
     """A part of the service raised what it never should; what it was doing was given up.
 
     :ivar traceback: the innermost frames and the error, one a line; bounded.
@@ -349,8 +333,7 @@ class Broke(Event):
         return f"failure in {shown(self.part)}: {printable(self.traceback, 4000)}"
 
 
-@dataclass(frozen=True, slots=True)
-class StartFailed(Event):
+class StartFailed(Event, frozen=True):
     """The service ends before it has listened."""
 
     level: ClassVar[str] = "critical"

@@ -7,9 +7,9 @@ check the promises below on each of them, and are there for plugin authors too.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
+from msgspec import Struct
 from zope.interface import Attribute, Interface
 
 from mailsvc.events import Emit
@@ -80,8 +80,7 @@ class IContent(Interface):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The right to attempt one delivery until ``expires_at``.
 
     :ivar token: the fencing token; a stale one changes nothing.

@@ -1,12 +1,16 @@
 """The values that travel along the path of a message: all frozen, all plain data.
 
+Structs of msgspec: making one takes a tenth of the time of a frozen dataclass, and a message is
+some ten of them; to change a field of one, ``msgspec.structs.replace``.
+
 Times are seconds since the epoch (``float``), sizes are octets.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _ATOM = r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
@@ -20,8 +24,7 @@ _REPLY_TEXT = 480
 _SHORT = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """A mailbox (RFC 5321 section 4.1.2).
 
     :ivar local: the local part without its quotes, in the case that was given.
@@ -39,8 +42,7 @@ class Address:
         return f"{local}@{self.domain}" if self.domain else local
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     r"""One SMTP reply.
 
     :ivar code: the three digits.
@@ -91,8 +93,7 @@ def _cut(octets: bytes, limit: int) -> bytes:
     return octets[:limit].decode("utf-8", "ignore").encode("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """Who handed a message in.
 
     :ivar host: the peer's IP address as text; empty for a Unix socket.
@@ -111,8 +112,7 @@ class Client:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """The router's answer for one recipient: where its mail goes.
 
     :ivar name: the route as the operator wrote it, for people: its pattern.
@@ -133,8 +133,7 @@ class Route:
     check_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """One accepted RCPT.
 
     :ivar notify: DSN conditions asked for (RFC 3461 section 4.1), upper case; empty if not given.
@@ -147,8 +146,7 @@ class Recipient:
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """What SMTP said about a message, beside its content.
 
     :ivar id: the message id of the spool: letters and digits, unique among all processes that
@@ -176,8 +174,7 @@ class Envelope:
         return tuple(recipient.address for recipient in self.recipients)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One message for one recipient at one destination: the unit of work and of idempotency.
 
     :ivar id: the same on every attempt: letters, digits and hyphens; the ``webhook-id``.
@@ -193,13 +190,11 @@ class Delivery:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The destination answers for the message now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """Not before ``at``; ``reason`` is for people.
 
     :ivar spent: whether this counts as an attempt (a breaker's or a pause's does not).
@@ -210,8 +205,7 @@ class Retry:
     spent: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(Struct, frozen=True):
     """A dead letter: held in sight until a person decides."""
 
     reason: str

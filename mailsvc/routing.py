@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
 from zope.interface import implementer
 
 from mailsvc.errors import Refused
@@ -242,7 +243,7 @@ class Router:
             if is_postmaster(address):
                 return self._postmaster_route(address)
             raise Refused(_NEEDS_AUTH)
-        return _tagged(route, tag) if tag else route
+        return structs.replace(route, tag=tag) if tag else route
 
     def _postmaster_route(self, address: Address) -> Route:
         """Return where postmaster's mail goes that its own route does not take.
@@ -359,19 +360,6 @@ class Router:
         known = sorted(self._own) + [f"*.{parent}" for parent in sorted(self._parents)]
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
         return f"the own domains are {', '.join(known[:10])}{more}"
-
-
-def _tagged(route: Route, tag: str) -> Route:
-    """Return the route with a tag; dataclasses.replace takes twice the time of all the rest."""
-    return Route(
-        route.name,
-        route.destinations,
-        tag,
-        route.max_size,
-        route.auth_required,
-        route.sync,
-        route.check_url,
-    )
 
 
 def is_postmaster(address: Address) -> bool:

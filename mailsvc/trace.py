@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from mailsvc.message import Address, Client, Envelope
 
 
-class Greeting(NamedTuple):
+class Greeting(Struct, frozen=True):
     """What the session knows of the client when content starts.
 
     :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.

@@ -8,6 +8,7 @@ from email.message import Message
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.dsn import FULL, Report, one_line, write
@@ -39,8 +40,8 @@ def report() -> Report:
 def sent(ret: str) -> Report:
     """Return the report of a message whose envelope differs."""
     base = report()
-    envelope = replace(base.delivery.envelope, ret=ret)
-    return replace(base, delivery=replace(base.delivery, envelope=envelope))
+    envelope = structs.replace(base.delivery.envelope, ret=ret)
+    return replace(base, delivery=structs.replace(base.delivery, envelope=envelope))
 
 
 def written(of: Report, original: bytes = ORIGINAL) -> Message:
@@ -127,7 +128,7 @@ class WriterTests(SynchronousTestCase):
         full = sent("FULL")
         self.assertTrue(full.wants_all)
         self.assertFalse(replace(full, action="delivered").wants_all)
-        large = replace(full, delivery=replace(full.delivery, size=FULL + 1))
+        large = replace(full, delivery=structs.replace(full.delivery, size=FULL + 1))
         self.assertFalse(large.wants_all)
         for content in (b"\r\n\r\na\nb\r\n", b"\r\n\r\n" + b"x" * 999 + b"\r\n"):
             part = parts(written(full, b"Subject: x" + content))[2]
@@ -142,14 +143,16 @@ class WriterTests(SynchronousTestCase):
     def test_an_international_address_makes_it_global(self) -> None:
         base = report()
         address = Address("jürgen", "example.com")
-        recipient = replace(base.delivery.recipient, address=address, orcpt="utf-8;jürgen@x")
-        mail = written(replace(base, delivery=replace(base.delivery, recipient=recipient)))
+        recipient = structs.replace(
+            base.delivery.recipient, address=address, orcpt="utf-8;jürgen@x"
+        )
+        mail = written(replace(base, delivery=structs.replace(base.delivery, recipient=recipient)))
         kinds = [part.get_content_type() for part in parts(mail)]
         self.assertEqual(
             kinds, ["text/plain", "message/global-delivery-status", "message/global-headers"]
         )
         octets = write(
-            replace(base, delivery=replace(base.delivery, recipient=recipient)),
+            replace(base, delivery=structs.replace(base.delivery, recipient=recipient)),
             ORIGINAL,
             "n1",
             "b",
@@ -160,15 +163,17 @@ class WriterTests(SynchronousTestCase):
 
     def test_an_international_original_recipient_is_xtext_elsewhere(self) -> None:
         base = report()
-        recipient = replace(base.delivery.recipient, orcpt="utf-8;jürgen@x")
-        mail = written(replace(base, delivery=replace(base.delivery, recipient=recipient)))
+        recipient = structs.replace(base.delivery.recipient, orcpt="utf-8;jürgen@x")
+        mail = written(replace(base, delivery=structs.replace(base.delivery, recipient=recipient)))
         fields = blocks(parts(mail)[1])[1]
         self.assertEqual(fields["Original-Recipient"], "utf-8; j\\x{FC}rgen@x")
 
     def test_a_bare_postmaster_gets_the_hostname(self) -> None:
         base = report()
-        recipient = replace(base.delivery.recipient, address=Address("postmaster", ""), orcpt="")
-        mail = written(replace(base, delivery=replace(base.delivery, recipient=recipient)))
+        recipient = structs.replace(
+            base.delivery.recipient, address=Address("postmaster", ""), orcpt=""
+        )
+        mail = written(replace(base, delivery=structs.replace(base.delivery, recipient=recipient)))
         fields = blocks(parts(mail)[1])[1]
         self.assertEqual(fields["Final-Recipient"], "rfc822; postmaster@mx.example.com")
         self.assertNotIn("Original-Recipient", fields)
@@ -188,16 +193,16 @@ class InjectionTests(SynchronousTestCase):
         self, local: str, orcpt: str, envid: str, reply: str, utf8: bool
     ) -> None:
         plain = report()
-        recipient = replace(
+        recipient = structs.replace(
             plain.delivery.recipient, address=Address(local, "x.example"), orcpt=f"rfc822;{orcpt}"
         )
-        envelope = replace(
+        envelope = structs.replace(
             plain.delivery.envelope,
             reverse_path=Address(local, "y.example"),
             envid=f"e{envid}",
             smtputf8=utf8,
         )
-        delivery = replace(plain.delivery, envelope=envelope, recipient=recipient)
+        delivery = structs.replace(plain.delivery, envelope=envelope, recipient=recipient)
         hostile = replace(plain, delivery=delivery, reply=f"550 5.1.1 {reply}")
         expected = write(plain, ORIGINAL, "n1", "b", "mx.example.com").split(b"\r\n")
         found = write(hostile, ORIGINAL, "n1", "b", "mx.example.com").split(b"\r\n")

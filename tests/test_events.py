@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 
 from hypothesis import given, settings
@@ -53,7 +52,7 @@ def value(kind: object) -> object:
 
 def evil(kind: type[Event]) -> Event:
     hints = typing.get_type_hints(kind)
-    values = {field.name: value(hints[field.name]) for field in dataclasses.fields(kind)}
+    values = {name: value(hints[name]) for name in kind.__struct_fields__}
     if "id" in values:
         # An id is ours: letters, digits and hyphens.
         values["id"] = "m1-1"
@@ -70,8 +69,7 @@ class EventTests(SynchronousTestCase):
             text = event.text()
             self.assertTrue(text.isascii() and text.isprintable(), text)
             self.assertEqual(event.name, kind.__name__)
-            names = [field.name for field in dataclasses.fields(kind)]
-            self.assertEqual(list(event.values()), names)
+            self.assertEqual(tuple(event.values()), kind.__struct_fields__)
             self.assertIn(kind.level, ("debug", "info", "warn", "error", "critical"))
 
     def test_the_base_has_no_words(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,14 +71,14 @@ class DecisionTests(SynchronousTestCase):
 
     def test_a_delay_is_told_once(self) -> None:
         late = 1_000_000.0 + LATE
-        again = replace(delivery("DELAY"), attempt=3)
+        again = structs.replace(delivery("DELAY"), attempt=3)
         self.assertIsNone(action(again, Retry(late + 60, "503"), late))
         self.assertEqual(action(delivery("DELAY"), Retry(late + 60, "503"), late), "delayed")
         self.assertIsNone(action(delivery("DELAY"), Retry(late, "left alone", spent=False)))
 
     def test_what_a_report_says(self) -> None:
-        given_up = report_of(replace(delivery(), attempt=4), DEAD, None, SCHEDULE, 1.0)
-        refused = report_of(replace(delivery(), attempt=4), DEAD, "550 no", SCHEDULE, 1.0)
+        given_up = report_of(structs.replace(delivery(), attempt=4), DEAD, None, SCHEDULE, 1.0)
+        refused = report_of(structs.replace(delivery(), attempt=4), DEAD, "550 no", SCHEDULE, 1.0)
         late = report_of(delivery("DELAY"), MUCH_LATER, "", SCHEDULE, 1_000_001.0)
         assert given_up is not None and refused is not None and late is not None
         self.assertEqual((given_up.status, refused.status), ("5.4.7", "5.0.0"))

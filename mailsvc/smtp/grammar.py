@@ -10,7 +10,8 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from mailsvc.message import Address
 
@@ -50,7 +51,7 @@ _LABEL_OCTETS = 63
 _LOCAL_OCTETS = 256
 
 
-class Path(NamedTuple):
+class Path(Struct, frozen=True):
     """A path as MAIL and RCPT have it.
 
     :ivar address: None for the null path ``<>``.

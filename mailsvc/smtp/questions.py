@@ -8,19 +8,16 @@ Every transaction that began (a :class:`SenderAsked` not refused) ends with exac
 :class:`ContentEnded`, :class:`TransactionReset` and :class:`CloseAsked` (or :class:`TLSAsked`);
 every content that began (a :class:`ContentStarted` not refused) ends with exactly one of
 :class:`ContentEnded` and :class:`ContentDropped`.
-
-Those of every message are named tuples, which cost a third of what a frozen dataclass costs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from msgspec import Struct
 
 from mailsvc.message import Address, Reply
 
 
-class SenderAsked(NamedTuple):
+class SenderAsked(Struct, frozen=True):
     """MAIL.  Answer with None to accept with the standard 250, or with a :class:`Reply`.
 
     :ivar reverse_path: None for the null reverse-path ``<>``.
@@ -40,7 +37,7 @@ class SenderAsked(NamedTuple):
     auth: str = ""
 
 
-class RecipientAsked(NamedTuple):
+class RecipientAsked(Struct, frozen=True):
     """RCPT.  Answer with None to accept with the standard 250, or with a :class:`Reply`.
 
     :ivar notify: DSN conditions, upper case; empty if not given (RFC 3461 section 4.1).
@@ -52,15 +49,13 @@ class RecipientAsked(NamedTuple):
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyAsked:
+class VerifyAsked(Struct, frozen=True):
     """VRFY, where the policy lets this peer ask.  Answer with a :class:`Reply`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticationAsked:
+class AuthenticationAsked(Struct, frozen=True):
     """AUTH, or a further client response of the same exchange.
 
     Answer with :class:`Challenge`, :class:`Authenticated`, or a :class:`Reply` that refuses.
@@ -73,12 +68,11 @@ class AuthenticationAsked:
     response: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticationEnded:
+class AuthenticationEnded(Struct, frozen=True):
     """The client gave the exchange up, or broke it: forget it.  No answer."""
 
 
-class ContentStarted(NamedTuple):
+class ContentStarted(Struct, frozen=True):
     """DATA, or the first BDAT.  Answer with None to take the content, or with a :class:`Reply`.
 
     Before answering the owner may call :meth:`mailsvc.smtp.session.Session.limit`.
@@ -89,7 +83,7 @@ class ContentStarted(NamedTuple):
     stuffed: bool
 
 
-class ContentReceived(NamedTuple):
+class ContentReceived(Struct, frozen=True):
     """Octets of content, exactly as on the wire.  No answer.
 
     :ivar data: never changes, and may be kept; keeping a view keeps the chunk it was cut from.
@@ -101,8 +95,7 @@ class ContentReceived(NamedTuple):
     dots: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ContentEnded:
+class ContentEnded(Struct, frozen=True):
     """The content is complete.  Answer with the :class:`Reply` to the client.
 
     On an LMTP listener the answer may be a tuple with one reply for each accepted RCPT, in order
@@ -110,8 +103,7 @@ class ContentEnded:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class ContentDropped:
+class ContentDropped(Struct, frozen=True):
     """The content is refused or given up: abort what :class:`ContentStarted` began.  No answer.
 
     :ivar fault: the reply that refuses it, encoded; empty if the client gave it up.
@@ -120,8 +112,7 @@ class ContentDropped:
     fault: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(Struct, frozen=True):
     """The session itself refused a MAIL or RCPT, which is no message that was seen.  No answer.
 
     :ivar argument: what stood behind the verb, as it came.
@@ -133,26 +124,22 @@ class Declined:
     reply: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionReset:
+class TransactionReset(Struct, frozen=True):
     """The transaction is over without content: forget sender and recipients.  No answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class TLSAsked:
+class TLSAsked(Struct, frozen=True):
     """STARTTLS.  No answer: write :meth:`~mailsvc.smtp.session.Session.output`, then start TLS.
 
     This session is over; after the handshake make a new one with ``secure=True``.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class CloseAsked:
+class CloseAsked(Struct, frozen=True):
     """The session is over.  No answer: write the output, then close."""
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Struct, frozen=True):
     """The answer to :class:`AuthenticationAsked`: the exchange goes on (334).
 
     :ivar data: not encoded yet.
@@ -161,8 +148,7 @@ class Challenge:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(Struct, frozen=True):
     """The answer to :class:`AuthenticationAsked`: who it is is known now (235)."""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from mailsvc.message import Envelope
 from mailsvc.spool.extent import Stored
@@ -18,7 +19,7 @@ _decode = msgspec.json.Decoder(Envelope).decode
 STORED_COLUMNS = "id, seq, segment, offset, file, length, crc, stuffed, size"
 
 
-class Planned(NamedTuple):
+class Planned(Struct, frozen=True):
     """A delivery of a message that is being accepted.
 
     :ivar held: it is not queued but kept by this process, which means to attempt it at once.
@@ -69,7 +70,7 @@ class Accepting:
         )
 
 
-class Claimed(NamedTuple):
+class Claimed(Struct, frozen=True):
     """A delivery that was claimed from the rows.
 
     :ivar id: the name that it goes by.
@@ -90,7 +91,7 @@ class Claimed(NamedTuple):
         return Held(self.key, self.token, self.destination, self.octets)
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True):
     """A delivery that this process holds: what ``record`` and ``release`` need to know of it."""
 
     key: int
@@ -121,7 +122,8 @@ def decode_envelope(text: str | bytes) -> Envelope:
         raise ValueError(str(error)) from error
 
 
-def stored_of(row: Sequence[object]) -> Stored:
+def stored_of(row: Sequence[Any]) -> Stored:
     """Return what a row of :data:`STORED_COLUMNS` says."""
-    stored = Stored(*row)  # type: ignore[arg-type]  # the row's columns, in the tuple's order
-    return stored._replace(stuffed=bool(stored.stuffed))
+    id, seq, segment, offset, file, length, crc, stuffed, size = row
+    # The database knows truth as a number only.
+    return Stored(id, seq, segment, offset, file, length, crc, bool(stuffed), size)

@@ -10,6 +10,7 @@ from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -56,7 +57,7 @@ class ExtentTests(SynchronousTestCase):
             torn = extent[:place] + bytes([extent[place] ^ 1]) + extent[place + 1 :]
             self.assertRaises(Damaged, checked, torn, stored)
             self.assertRaises(Damaged, checked, extent[:place], stored)
-        self.assertRaises(Damaged, checked, extent, stored._replace(message_id="m2"))
+        self.assertRaises(Damaged, checked, extent, structs.replace(stored, message_id="m2"))
         self.assertRaises(Damaged, checked, bytes(HEADER_SIZE + 7), stored)
 
     @settings(deadline=None, max_examples=200)
@@ -150,9 +151,9 @@ class KeptTests(SpoolTestCase):
             self.assertEqual(known, (stored, b"x" * length if stays else None))
         kept.forget("m1")
         self.assertIsNone(kept.content("m1"))
-        kept.know(stored._replace(message_id="m9", length=60), [b"y" * 60])
+        kept.know(structs.replace(stored, message_id="m9", length=60), [b"y" * 60])
         self.assertEqual(
-            kept.content("m9"), (stored._replace(message_id="m9", length=60), b"y" * 60)
+            kept.content("m9"), (structs.replace(stored, message_id="m9", length=60), b"y" * 60)
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mailsvc.interfaces import Claim
 from mailsvc.message import Done, Retry
