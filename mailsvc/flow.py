@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
 from twisted.internet.protocol import connectionDone
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.deadline import Deadlines
 from mailsvc.direct import send, socket_of
@@ -28,7 +28,6 @@ _HELD = 65_536
 MUCH, _WIDEST = 49_152, 524_288
 
 
-@implementer(IPushProducer)
 class Flow(Timed):
     """A connection that takes nothing from a peer which does not read.
 
@@ -148,3 +147,6 @@ class Flow(Timed):
         if not self._paused:
             self._paused = True
             self.transport.pauseProducing()
+
+
+classImplements(Flow, IPushProducer)

@@ -18,7 +18,7 @@ from twisted.logger import (
     formatTime,
     textFileLogObserver,
 )
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.events import Event, printable
 
@@ -82,7 +82,6 @@ class _Lines:
             pass
 
 
-@implementer(ILogObserver)
 class TextLines:
     """Writes lines for people, as twistd does by itself.
 
@@ -117,7 +116,9 @@ class TextLines:
         self._lines.write(f"{self._stamp} [mailsvc#{event.level}] {text}\n")
 
 
-@implementer(ILogObserver)
+classImplements(TextLines, ILogObserver)
+
+
 class JSONLines:
     """Writes each log event as one line of JSON, in ASCII.
 
@@ -160,6 +161,9 @@ class JSONLines:
         line = {"time": stamp.replace("+00:00", "Z"), "level": level, "event": name, **fields}
         encoded = msgspec.json.encode(line).decode("ascii", "backslashreplace")
         self._lines.write(encoded + "\n")
+
+
+classImplements(JSONLines, ILogObserver)
 
 
 def _fields(event: Event) -> dict[str, object]:

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.certificates import channel_bindings
 from mailsvc.deadline import Deadlines
@@ -57,7 +57,6 @@ TOO_FAST = Reply(421, "Too many commands, slow down", "4.7.0")
 STOPPING = Reply(421, "Service is stopping, try again later", "4.3.2")
 
 
-@implementer(IProtocol, IHandshakeListener, IHalfCloseableProtocol)
 class SMTPProtocol(Flow):
     """One connection.
 
@@ -372,6 +371,9 @@ class SMTPProtocol(Flow):
         else:
             self._session.shut(self._too_late(self._session))
             self._proceed()
+
+
+classImplements(SMTPProtocol, IProtocol, IHandshakeListener, IHalfCloseableProtocol)
 
 
 # One table for all connections: 3 KiB less for each that is idle.

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.deliverers.webhook.answers import Answer, standard
 from mailsvc.deliverers.webhook.client import Client
@@ -67,7 +67,6 @@ class Finding:
     until: float
 
 
-@implementer(IClosing)
 class RecipientCheck:
     """What one application says of recipients.
 
@@ -183,6 +182,9 @@ class RecipientCheck:
         return Finding(None, "", now + KNOWN)
 
 
+classImplements(RecipientCheck, IClosing)
+
+
 def _unknown(failure: Failure) -> Finding:
     """Return what a question without an answer comes to."""
     late = failure.check(TookTooLong)
@@ -190,7 +192,6 @@ def _unknown(failure: Failure) -> Finding:
     return Finding(NOT_CHECKED, f"check_url: {cause}", 0.0)
 
 
-@implementer(IRouter)
 class CheckedRouter:
     """A router whose answers are good only if the application knows the recipient.
 
@@ -211,3 +212,6 @@ class CheckedRouter:
             await self._checks[route.check_url].check(address, route)
         # It goes into the envelope, which operators see; the URL may hold a token.
         return replace(route, check_url="")
+
+
+classImplements(CheckedRouter, IRouter)

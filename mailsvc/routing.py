@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.errors import Refused
 from mailsvc.interfaces import IRouter, ISender
@@ -102,7 +102,6 @@ def entries_of(rules: Sequence[Rule]) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-@implementer(IRouter)
 class Router:
     """The routes of one configuration.
 
@@ -360,6 +359,9 @@ class Router:
         known = sorted(self._own) + [f"*.{parent}" for parent in sorted(self._parents)]
         more = f" and {len(known) - 10} more" if len(known) > 10 else ""
         return f"the own domains are {', '.join(known[:10])}{more}"
+
+
+classImplements(Router, IRouter)
 
 
 def is_postmaster(address: Address) -> bool:

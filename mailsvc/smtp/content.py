@@ -67,16 +67,17 @@ class DotFraming:
             self._matched = matched
             # What is held is the end of this chunk, or of earlier ones and all of this one.
             stop = max(start, length - max(0, matched - 2))
-            self._held = _TERMINATOR[2:matched]
+            self._held = _TERMINATOR[2 : max(2, matched)]
             return held + data[start:stop], -1
         end = self._find(data, at)
         if end >= 0:
             self._matched, self._held = 2, b""
-            return (held + data[start : end - 3]) if held else data[start : end - 3], end
+            kept = data[start : max(start, end - 3)]
+            return (held + kept) if held else kept, end
         matched = _overlap(data, at)
         self._matched = matched
-        self._held = _TERMINATOR[2:matched]
-        stop = length - max(0, matched - 2)
+        self._held = _TERMINATOR[2 : max(2, matched)]
+        stop = max(start, length - max(0, matched - 2))
         if not held and start == 0 and stop == length:
             return data, -1
         return held + data[start:stop], -1

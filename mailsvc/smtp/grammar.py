@@ -10,8 +10,7 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from mailsvc.message import Address
 
@@ -51,7 +50,7 @@ _LABEL_OCTETS = 63
 _LOCAL_OCTETS = 256
 
 
-class Path(Struct, frozen=True):
+class Path(NamedTuple):
     """A path as MAIL and RCPT have it.
 
     :ivar address: None for the null path ``<>``.

@@ -35,7 +35,15 @@ from __future__ import annotations
 
 import enum
 
-from mailsvc.smtp import replies
+from mailsvc.smtp.replies import (
+    CHUNK_FAILED,
+    HELLO_FIRST,
+    IN_CHUNKS,
+    IN_TRANSACTION,
+    MAIL_FIRST,
+    NESTED_MAIL,
+    RECIPIENT_FIRST,
+)
 
 
 class Phase(enum.Enum):
@@ -89,13 +97,13 @@ NEXT: dict[tuple[State, Move], State] = {
     **{(state, Move.OVER): _READY for state in State if state is not _START},
 }
 
-_HELLO = replies.HELLO_FIRST
-_MAIL = replies.MAIL_FIRST
-_RCPT = replies.RECIPIENT_FIRST
-_NEST = replies.NESTED_MAIL
-_BUSY = replies.IN_TRANSACTION
-_BDAT = replies.IN_CHUNKS
-_RSET = replies.CHUNK_FAILED
+_HELLO = HELLO_FIRST
+_MAIL = MAIL_FIRST
+_RCPT = RECIPIENT_FIRST
+_NEST = NESTED_MAIL
+_BUSY = IN_TRANSACTION
+_BDAT = IN_CHUNKS
+_RSET = CHUNK_FAILED
 
 #: One row for each command, one column for each state, START to SPOILT.
 ORDER: dict[bytes, tuple[bytes | None, ...]] = {

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailsvc.interfaces import Claim
 from mailsvc.message import Delivery, Envelope
-from mailsvc.spool.extent import Stored
-from mailsvc.spool.records import Held, Planned
+from mailsvc.spool.records import Held, Planned, Stored
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
 FRESH = 1024

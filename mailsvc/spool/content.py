@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.errors import SpoolError
 from mailsvc.events import Alert, Emit
@@ -25,14 +25,13 @@ from mailsvc.spool.claims import Claims
 from mailsvc.spool.extent import (
     HEADER_SIZE,
     Damaged,
-    Stored,
     UnstuffingReader,
     checked,
     crc32,
     unstuffed,
 )
 from mailsvc.spool.files import Files
-from mailsvc.spool.records import STORED_COLUMNS, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, Stored, stored_of
 from mailsvc.spool.schema import Layout
 from mailsvc.spool.workshop import Workshop
 
@@ -157,7 +156,6 @@ class Rows:
                 self._connection = None
 
 
-@implementer(IContent)
 class StoredContent:
     """The content of one message.
 
@@ -207,6 +205,9 @@ class StoredContent:
                 raise SpoolError(
                     f"the content of message {message_id} cannot be read now ({name}): {error}"
                 ) from error
+
+
+classImplements(StoredContent, IContent)
 
 
 class Contents:

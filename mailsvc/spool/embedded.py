@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.errors import LeaseLost, SpoolError
 from mailsvc.events import Alert, Emit, Event, Notice
@@ -43,7 +43,6 @@ from mailsvc.spool.workshop import Workshop
 from mailsvc.spool.writer import SpoolReactor, Writer
 
 
-@implementer(ISpool)
 class EmbeddedSpool(Oversight):
     """See :class:`mailsvc.interfaces.ISpool`; the queries of :class:`Oversight` are beside it.
 
@@ -386,3 +385,6 @@ class EmbeddedSpool(Oversight):
         return self._workshop.change_then(
             lambda transaction: operators.quarantine(transaction, message_id, reason), set_aside
         )
+
+
+classImplements(EmbeddedSpool, ISpool)

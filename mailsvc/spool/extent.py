@@ -10,7 +10,7 @@ import io
 import struct
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from mailsvc.spool.records import Stored
 
 try:
     # The same CRC for a thirteenth of the time: a tenth of all that 25 MiB cost.
@@ -30,27 +30,6 @@ HEADER_SIZE = _HEADER.size + _CHECK.size
 #: What DATA inserts before a dot that begins a line (RFC 5321 section 4.5.2).
 _STUFFED = b"\r\n."
 _LINE_START = b"\r\n"
-
-
-class Stored(Struct, frozen=True):
-    """Where a message's content lies, and what is true of it.
-
-    :ivar seq: the message's row.
-    :ivar segment: the segment that holds it at ``offset``, or None: then ``file`` names its own.
-    :ivar length: octets as stored; ``crc`` is over these.
-    :ivar stuffed: whether they are dot-stuffed.
-    :ivar size: octets that a reader returns.
-    """
-
-    message_id: str
-    seq: int
-    segment: int | None
-    offset: int
-    file: str | None
-    length: int
-    crc: int
-    stuffed: bool
-    size: int
 
 
 class Damaged(Exception):

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from mailsvc.message import Envelope
-from mailsvc.spool.extent import Stored
-from mailsvc.spool.records import Accepting
+from mailsvc.spool.records import Accepting, Stored
 from mailsvc.spool.schema import HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 
 #: Rows of a statement at most; SQLite took 999 values before 3.32.

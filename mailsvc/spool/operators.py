@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailsvc.message import Envelope
-from mailsvc.spool.extent import Stored
 from mailsvc.spool.ids import delivery_id, split_id
-from mailsvc.spool.records import STORED_COLUMNS, decode_envelope, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, Stored, decode_envelope, stored_of
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import DEAD, HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 from mailsvc.spool.view import (

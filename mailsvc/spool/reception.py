@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 
 from twisted.internet.defer import Deferred, fail
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.interfaces import IIncoming
@@ -137,7 +137,6 @@ class Reception:
         return f"{self._prefix}-{message_id}"
 
 
-@implementer(IIncoming)
 class Incoming:
     """One message on its way in.
 
@@ -356,3 +355,6 @@ class Incoming:
             reception.usage.written(self._length, kept=False)
             self._spill.discard()
         self._length = 0
+
+
+classImplements(Incoming, IIncoming)

@@ -10,13 +10,33 @@ import msgspec
 from msgspec import Struct
 
 from mailsvc.message import Envelope
-from mailsvc.spool.extent import Stored
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Envelope).decode
 
 #: The columns of a message that say where its content lies, in the order of :class:`Stored`.
 STORED_COLUMNS = "id, seq, segment, offset, file, length, crc, stuffed, size"
+
+
+class Stored(Struct, frozen=True):
+    """Where a message's content lies, and what is true of it.
+
+    :ivar seq: the message's row.
+    :ivar segment: the segment that holds it at ``offset``, or None: then ``file`` names its own.
+    :ivar length: octets as stored; ``crc`` is over these.
+    :ivar stuffed: whether they are dot-stuffed.
+    :ivar size: octets that a reader returns.
+    """
+
+    message_id: str
+    seq: int
+    segment: int | None
+    offset: int
+    file: str | None
+    length: int
+    crc: int
+    stuffed: bool
+    size: int
 
 
 class Planned(Struct, frozen=True):

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from mailsvc.spool.answers import forget_answers
 from mailsvc.spool.content import Shelf
-from mailsvc.spool.extent import Damaged, Stored
+from mailsvc.spool.extent import Damaged
 from mailsvc.spool.files import Files
 from mailsvc.spool.operators import BATCH
 from mailsvc.spool.process import Presence, beat, disown_silent, inherit, known
-from mailsvc.spool.records import STORED_COLUMNS, Held, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, Held, Stored, stored_of
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.segments import Segments

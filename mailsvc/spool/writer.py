@@ -167,11 +167,11 @@ class Writer:
         #: Ids of messages whose commit failed, until their absence is confirmed; None: no failure.
         self._unconfirmed: set[str] | None = None
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="mailsvc-spool", daemon=True)
+        self._worker = threading.Thread(target=self._run, name="mailsvc-spool", daemon=True)
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        self._worker.start()
 
     # The reactor's thread
 
@@ -244,7 +244,7 @@ class Writer:
     def stop(self) -> None:
         """Finish what was handed over, and end; blocks."""
         self._groups.put(None)
-        self._thread.join()
+        self._worker.join()
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -21,13 +21,13 @@ from mailsvc.spool.extent import (
     HEADER_SIZE,
     Damaged,
     DotCounter,
-    Stored,
     UnstuffingReader,
     checked,
     header,
     unstuffed,
 )
 from mailsvc.spool.ids import delivery_id, split_id
+from mailsvc.spool.records import Stored
 from tests.spool.house import SpoolTestCase
 
 LARGE = b"x" * 100_000

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import cast
 
 from msgspec.structs import replace
@@ -19,7 +20,10 @@ from mailsvc.spool import writer as writer_module
 from mailsvc.spool.files import Files
 from mailsvc.spool.messages import Memory
 from mailsvc.spool.rows import Transaction
+from mailsvc.spool.schema import Layout
 from mailsvc.spool.segments import Segments
+from mailsvc.spool.usage import Usage
+from mailsvc.spool.view import SpoolLimits
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
 
@@ -160,7 +164,15 @@ class Turns:
         self.writer = writer_module.Writer(
             self,
             cast(Callable[[], sqlite3.Connection], None),
-            cast(Segments, None),
+            Segments(
+                Layout(""),
+                Files(),
+                1,
+                cast(Executor, None),
+                Usage(SpoolLimits()),
+                lambda event: None,
+                1 << 16,
+            ),
             Memory(1, 1),
             lambda: self.now,
             lambda event: None,
