@@ -94,8 +94,7 @@ class _Spool:
             incoming.write(b"Received: from there by here with ESMTP id 1; today\r\n", 0)
             incoming.write(BODY, 0)
             incoming.commit()
-        jobs, self.writer._gathered = self.writer._gathered, []
-        return jobs
+        return self.writer._gathering.take()
 
     def connection(self) -> sqlite3.Connection:
         """Return the writer's connection."""

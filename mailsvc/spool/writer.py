@@ -1,10 +1,7 @@
 """The one thread that changes the spool, a group at a time.
 
 A group's contents are written and synced together, its rows are committed together, and all of it
-is answered with one call into the reactor's thread.  A group costs two syncs, about 200 us of CPU,
-however many are in it; a message 20 us more.  So jobs gather while the thread is busy, and then for
-as long as each turn of the reactor brings more of them, or more from peers, five milliseconds at
-most: a job that is alone does not wait.
+is answered with one call into the reactor's thread.
 """
 
 from __future__ import annotations
@@ -20,9 +17,10 @@ from twisted.internet.interfaces import IDelayedCall
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit, Notice
+from mailsvc.spool.gathering import Gathering
 from mailsvc.spool.messages import Memory
 from mailsvc.spool.records import Accepting
-from mailsvc.spool.rows import Transaction
+from mailsvc.spool.rows import Transaction, begin
 from mailsvc.spool.segments import Segments
 
 T = TypeVar("T")
@@ -30,9 +28,6 @@ R = TypeVar("R")
 
 #: Members of a group at most.
 _GROUP = 512
-
-#: Seconds for which a group may gather while the writer could begin.
-_GATHER = 0.005
 
 #: Seconds that another thread waits for the writer.
 _PATIENCE = 60.0
@@ -153,16 +148,12 @@ class Writer:
         self._now = now
         self._emit = emit
         self._remove = remove
-        self._arriving = arriving
         #: For the writer's thread; None ends it.
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        # In the reactor's thread: what gathers, how much had come a turn ago, since when the thread
-        # could have begun with it, whether a turn's end is awaited, whether the thread is busy.
-        self._gathered: list[Job] = []
-        self._before = 0
-        self._since = 0.0
-        self._awaited = False
-        self._busy = False
+        #: For the reactor's thread.
+        self._gathering: Gathering[Job] = Gathering(
+            reactor.callLater, now, arriving, self._hand_over
+        )
         self._connection: sqlite3.Connection | None = None
         #: Ids of messages whose commit failed, until their absence is confirmed; None: no failure.
         self._unconfirmed: set[str] | None = None
@@ -177,44 +168,25 @@ class Writer:
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._gathered.append(job)
+        self._gathering.add(job)
         if self._ended:
             self._refuse()
-        elif not self._awaited and not self._busy:
-            self._gather()
 
-    def _gather(self) -> None:
-        """Look again at the end of this turn of the reactor."""
-        self._before = -1
-        self._since = self._now()
-        self._awaited = True
-        self._reactor.callLater(0, self._turned)
-
-    def _turned(self) -> None:
-        """Hand the jobs over, unless this turn brought some and so the next may, too."""
-        count = len(self._gathered) + self._arriving()
-        if count != self._before and 0 <= self._now() - self._since < _GATHER:
-            self._before = count
-            self._reactor.callLater(0, self._turned)
-            return
-        self._awaited = False
-        self._busy = True
-        group, self._gathered = self._gathered, []
+    def _hand_over(self, group: list[Job]) -> None:
+        """Let the thread store a group."""
         self._groups.put(group)
         if self._ended:
             self._refuse()
 
     def _settle(self, group: Sequence[Job]) -> None:
         """Answer a group; what came meanwhile is next."""
-        self._busy = False
-        if self._gathered and not self._awaited:
-            self._gather()
+        self._gathering.done()
         for job in group:
             job.settle()
 
     def _refuse(self) -> None:
         """Answer jobs that came too late."""
-        late, self._gathered = self._gathered, []
+        late = self._gathering.take()
         while True:
             try:
                 late += self._groups.get_nowait() or []
@@ -313,7 +285,7 @@ class Writer:
             self._remove(freed)
 
     def _transact(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[str]:
-        connection.execute("BEGIN IMMEDIATE")
+        begin(connection)
         transaction = Transaction(connection, self._memory, self._now())
         messages = [job.message for job in jobs if isinstance(job, Acceptance)]
         try:

@@ -5,25 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from typing import cast
+from collections.abc import Sequence
 
 from msgspec.structs import replace
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.errors import SpoolError
+from mailsvc.spool import rows
 from mailsvc.spool import writer as writer_module
 from mailsvc.spool.files import Files
-from mailsvc.spool.messages import Memory
 from mailsvc.spool.rows import Transaction
-from mailsvc.spool.schema import Layout
-from mailsvc.spool.segments import Segments
-from mailsvc.spool.usage import Usage
-from mailsvc.spool.view import SpoolLimits
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
 
@@ -154,116 +145,51 @@ class WriterTests(SpoolTestCase):
         self.assertEqual((await spool.summary()).messages, 1)
 
 
-class Turns:
-    """A reactor whose turns the test makes; the thread of its writer never runs."""
+class WaitingTests(SpoolTestCase):
+    """Other processes write to the same database."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.arrived = 0
-        self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
-        self.writer = writer_module.Writer(
-            self,
-            cast(Callable[[], sqlite3.Connection], None),
-            Segments(
-                Layout(""),
-                Files(),
-                1,
-                cast(Executor, None),
-                Usage(SpoolLimits()),
-                lambda event: None,
-                1 << 16,
-            ),
-            Memory(1, 1),
-            lambda: self.now,
-            lambda event: None,
-            lambda names: None,
-            lambda: self.arrived,
+    def another(self) -> sqlite3.Connection:
+        """Return the connection of another process, inside a transaction."""
+        other = sqlite3.connect(
+            os.path.join(self.directory, "queue.db"), isolation_level=None, check_same_thread=False
         )
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        return other
 
-    def callFromThread(self, f: Callable[..., object], *args: object) -> None:  # noqa: N802
-        """Call in the next turn."""
-        self._calls.append((f, args))
+    async def test_a_group_is_begun_soon_after_another_process_is_done(self) -> None:
+        spool = await self.opened()
+        other = self.another()
+        looked: list[float] = []
 
-    def callLater(  # noqa: N802
-        self, delay: float, callable: Callable[..., object], *args: object
-    ) -> IDelayedCall:
-        """Call in the next turn."""
-        self._calls.append((callable, args))
-        return Clock().callLater(delay, callable, *args)
+        def sleep(seconds: float) -> None:
+            looked.append(seconds)
+            if len(looked) == 7:
+                other.execute("COMMIT")
 
-    def submit(self, count: int) -> None:
-        """Ask for something so many times."""
-        for _ in range(count):
-            self.writer.submit(writer_module.Work(lambda _: None, lambda _: None))
+        self.patch(rows, "sleep", sleep)
+        await self.store(spool)
+        self.assertEqual(len(looked), 7)
+        self.assertLess(max(looked), 0.001)
 
-    def turn(self) -> list[int]:
-        """Make a turn; return the sizes of the groups that the thread has got in it."""
-        calls, self._calls = self._calls, []
-        for f, args in calls:
-            f(*args)
-        sizes = []
-        while not self.writer._groups.empty():
-            sizes.append(len(self.writer._groups.get() or ()))
-        return sizes
+    async def test_not_for_ever(self) -> None:
+        """A process that was stopped inside a transaction: the sender is told, and may go."""
+        self.files.timeout = 0.05
+        spool = await self.opened()
+        other = self.another()
+        looked: list[float] = []
+        self.patch(rows, "sleep", looked.append)
+        self.assertIn("locked", str(await self.refused(self.store(spool))))
+        self.assertLess(abs(sum(looked) - 0.05), 0.001)
+        other.execute("COMMIT")
+        await self.store(spool)
 
-    def done(self, count: int) -> None:
-        """Let the thread be done with a group."""
-        jobs = [writer_module.Work(lambda _: None, lambda _: None) for _ in range(count)]
-        for job in jobs:
-            job._results = [None]
-        self.callFromThread(self.writer._settle, jobs)
-
-
-class GatheringTests(SynchronousTestCase):
-    """Which jobs make a group: a sync for each would cost more than all the rest."""
-
-    def setUp(self) -> None:
-        self.turns = Turns()
-
-    def test_one_alone_waits_for_a_turn_that_brings_nothing(self) -> None:
-        self.turns.submit(1)
-        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], [1]])
-
-    def test_as_long_as_turns_bring_more(self) -> None:
-        for count in (3, 1, 2):
-            self.turns.submit(count)
-            self.assertEqual(self.turns.turn(), [])
-        self.assertEqual(self.turns.turn(), [6])
-
-    def test_as_long_as_peers_say_more(self) -> None:
-        self.turns.submit(1)
-        for _ in range(3):
-            self.turns.arrived += 1
-            self.assertEqual(self.turns.turn(), [])
-        self.turns.submit(1)
-        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], [2]])
-
-    def test_not_for_long(self) -> None:
-        self.turns.submit(1)
-        self.assertEqual(self.turns.turn(), [])
-        self.turns.now = 0.0049
-        self.turns.submit(1)
-        self.assertEqual(self.turns.turn(), [])
-        self.turns.now = 0.005
-        self.turns.submit(1)
-        self.assertEqual(self.turns.turn(), [3])
-
-    def test_a_clock_that_is_set_back(self) -> None:
-        self.turns.submit(1)
-        self.turns.now = -3600.0
-        self.assertEqual(self.turns.turn(), [1])
-
-    def test_what_comes_while_the_thread_is_busy_is_one_group(self) -> None:
-        self.turns.submit(1)
-        self.turns.turn()
-        self.assertEqual(self.turns.turn(), [1])
-        for _ in range(5):
-            self.turns.submit(2)
-            self.assertEqual(self.turns.turn(), [])
-        self.turns.done(1)
-        self.assertEqual([self.turns.turn(), self.turns.turn(), self.turns.turn()], [[], [], [10]])
-        self.turns.done(10)
-        self.assertEqual([self.turns.turn(), self.turns.turn()], [[], []])
+    async def test_other_statements_wait_as_they_did(self) -> None:
+        self.files.timeout = 0.05
+        connection = self.files.connect(":memory:")
+        self.addCleanup(connection.close)
+        rows.begin(connection)
+        self.assertEqual(connection.execute("PRAGMA busy_timeout").fetchone()[0], 50)
 
 
 class FilesTests(SpoolTestCase):
