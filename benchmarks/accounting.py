@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+#: A state of /proc/net/tcp.
+_ESTABLISHED = "01"
 
 
 def descendants(roots: Iterable[int]) -> list[int]:
@@ -61,6 +63,24 @@ def proportional_octets(roots: Iterable[int]) -> int:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) << 10
     return total
+
+
+def connections(pids: Iterable[int], port: int) -> list[int]:
+    """Return how many connections to an IPv4 port of this machine each of the processes has."""
+    accepted = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *others = line.split()
+        if state == _ESTABLISHED and int(local.partition(":")[2], 16) == port:
+            accepted.add(f"socket:[{others[5]}]")
+    return [sum(each in accepted for each in _opened(pid)) for pid in pids]
+
+
+def _opened(pid: int) -> Iterator[str]:
+    """Return what the descriptors of a process are."""
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                yield os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 def _stat(pid: int) -> list[str]:

@@ -42,7 +42,7 @@ enum { PLAIN, WITH_STARTTLS, IMPLICIT };
 static const char *host = "127.0.0.1", *to = "bench@example.com", *prefix = "token";
 static int port = 25, sessions = 1, per_connection, tls, recipients = 1;
 static long messages = 1, size = 10240;
-static double rate, seconds_limit, patience = 60;
+static double rate, apart, seconds_limit, patience = 60;
 static bool pipelined, dots, multipart, idle, print;
 
 typedef struct {
@@ -516,7 +516,7 @@ static void report(void) {
 
 static void run(void) {
     struct epoll_event events[256];
-    int64_t start = 0, heard = now();
+    int64_t start = 0, next = 0, heard = now();
     bool told = false;
     static Session input, timer;
     if (idle) {
@@ -533,14 +533,17 @@ static void run(void) {
         timerfd_settime(timer_fd, 0, &spec, NULL);
     }
     for (;;) {
-        while (opened < sessions && (!idle || opening < OPENING)) open_session(&all[opened++]);
+        while (opened < sessions && (!idle || opening < OPENING) && now() >= next) {
+            open_session(&all[opened++]);
+            next = now() + (int64_t)(apart * 1e6);
+        }
         if (idle && !told && idle_ready == sessions) {
             printf("ready\n");
             fflush(stdout);
             told = true;
         }
         if (!idle && !live) return;
-        int n = epoll_wait(poll_fd, events, 256, 1000);
+        int n = epoll_wait(poll_fd, events, 256, apart && opened < sessions ? 1 : 1000);
         if (n < 0 && errno != EINTR) die("epoll_wait: %s", strerror(errno));
         for (int i = 0; i < n; i++) {
             Session *s = events[i].data.ptr;
@@ -575,7 +578,7 @@ static const struct option options[] = {
     {"size", 1, 0, 'z'}, {"per-connection", 1, 0, 'c'}, {"rate", 1, 0, 'r'},
     {"seconds", 1, 0, 't'}, {"tls", 1, 0, 'e'}, {"recipients", 1, 0, 'n'}, {"to", 1, 0, 'o'},
     {"prefix", 1, 0, 'x'}, {"patience", 1, 0, 'w'}, {"pipelined", 0, 0, 'P'}, {"dots", 0, 0, 'D'},
-    {"multipart", 0, 0, 'M'}, {"idle", 0, 0, 'I'}, {"print", 0, 0, 'O'}, {"help", 0, 0, '?'}, {0},
+    {"multipart", 0, 0, 'M'}, {"apart", 1, 0, 'a'}, {"idle", 0, 0, 'I'}, {"print", 0, 0, 'O'}, {"help", 0, 0, '?'}, {0},
 };
 
 int main(int argc, char **argv) {
@@ -599,11 +602,13 @@ int main(int argc, char **argv) {
         case 'D': dots = true; break;
         case 'M': multipart = true; break;
         case 'I': idle = true; break;
+        case 'a': apart = atof(optarg); break;
         case 'O': print = true; break;
         default:
             fprintf(stderr,
                 "generator --port PORT [--host ADDRESS] [--sessions N] [--messages N] [--size OCTETS]\n"
                 "  --per-connection N  QUIT after so many messages; 0: keep the connection\n"
+                "  --apart MS          from one session's connection to the next's\n"
                 "  --pipelined         MAIL, RCPT and DATA in one write\n"
                 "  --rate R            begin R messages a second; p50 to max are then from that moment\n"
                 "  --seconds S         begin no message after so long\n"

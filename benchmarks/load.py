@@ -23,6 +23,7 @@ class Load:
     """One run of the generator; the fields are its options.
 
     :ivar per_connection: messages on a connection; 0: all.
+    :ivar apart: milliseconds from one session's connection to the next's.
     :ivar rate: messages begun per second, whatever the server does; 0: as fast as it takes them.
     :ivar seconds: after which no message is begun; 0: when there are ``messages``.
     """
@@ -31,6 +32,7 @@ class Load:
     messages: int = 1000
     size: int = 10240
     per_connection: int = 0
+    apart: float = 0
     rate: float = 0
     seconds: float = 0
     recipients: int = 1

@@ -47,7 +47,8 @@ _HEADINGS = {
     "processes": (
         "Two processes",
         "One spool, one port, passed as systemd passes it. The generator shares the cores, so it"
-        " is the CPU that says something.",
+        " is the CPU that says something. The sessions connect 10 ms apart; rounds in which"
+        " a process had less than a third of them are left out.",
     ),
     "backlog": ("A backlog", "The rate of accepting while a paused destination holds deliveries."),
     "soak": ("A soak", "A steady load; resident memory early on and at the end."),

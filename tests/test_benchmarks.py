@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import disk, page, targets
+from benchmarks import accounting, disk, page, targets
+from benchmarks.check import CheckFailed
 from benchmarks.load import Load, Outcome
 from benchmarks.lookup import Lookup, Unmeasured
 from benchmarks.rounds import Row, interleaved, medians, paired, together
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.idle import P99
+from benchmarks.shares import even, evenly
 from benchmarks.wording import filled, number, table
 
 ROW = Row(
@@ -91,6 +96,36 @@ class RoundTests(SynchronousTestCase):
         without = [replace(ROW, p99=value) for value in (2.0, 50.0, 4.0)]
         beside = [replace(ROW, p99=value) for value in (3.0, 60.0, 40.0)]
         self.assertEqual(paired("p99", without, beside), 1.5)
+
+
+class SharesTests(SynchronousTestCase):
+    """A round in which one of two processes had nearly all says nothing of two."""
+
+    def test_connections_of_a_process(self) -> None:
+        """Those that it has accepted, not those that it has made."""
+        with socket.create_server(("127.0.0.1", 0)) as door, ExitStack() as opened:
+            port = door.getsockname()[1]
+            for count in range(3):
+                found = accounting.connections([os.getpid(), os.getppid()], port)
+                self.assertEqual(found, [count, 0])
+                opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+                opened.enter_context(door.accept()[0])
+
+    def test_even(self) -> None:
+        for shares in ([10, 10], [7, 13], [20], [7, 6, 7]):
+            self.assertTrue(even(shares), shares)
+        for shares in ([6, 14], [0, 20], [2, 9, 9], [0, 0], []):
+            self.assertFalse(even(shares), shares)
+
+    def test_uneven_rounds_are_taken_again(self) -> None:
+        turns = iter([(1, [1, 19]), (2, [9, 11]), (3, [10, 10])])
+        seen: list[str] = []
+        self.assertEqual(evenly(lambda: next(turns), seen), 2)
+        self.assertEqual(seen, ["1 + 19 (left out)", "9 + 11"])
+
+    def test_not_for_ever(self) -> None:
+        with self.assertRaisesRegex(CheckFailed, "one process had most"):
+            evenly(lambda: (1, [1, 19]), [])
 
 
 class DiskTests(SynchronousTestCase):

@@ -7,6 +7,7 @@ from benchmarks.obstacles.accepting import of_a_group
 from benchmarks.parts.turning import TURN, WAIT
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS, SESSIONS
 from benchmarks.sections.scale import APART, GROUPS, ONE, TURNS, TWO, WAITS, each, halved
+from benchmarks.targets import DIVIDED
 from benchmarks.wording import number, table
 
 _MODES = (ROUND_TRIPS, PIPELINED)
@@ -15,34 +16,54 @@ _MODES = (ROUND_TRIPS, PIPELINED)
 def processes(figures: Lookup) -> str:
     """Tell of the targets on the CPU of two."""
     half = SESSIONS // 2
-    rows = []
+    rows: list[tuple[str | float, ...]] = []
+    divided: dict[str, float] = {}
     for mode in _MODES:
 
         def cpu(server: str, what: str = mode) -> float:
             return figures.figure("cpu", "processes", server, what)
 
         whole = cpu("ours")
-        others = (cpu("ours", halved(mode)), cpu("ours-twice"), cpu(APART))
-        rows.append((mode, whole, *others, number(cpu(APART) / whole) + " ×"))
+        divided[mode] = cpu("ours", halved(mode)) / whole
+        row: list[str | float] = [mode, whole]
+        for cost in (cpu("ours", halved(mode)), cpu(APART), cpu("ours-twice")):
+            row += [cost, f"{number(cost / whole)} ×"]
+        rows.append(tuple(row))
     headings = (
         "Load",
         f"one process, {SESSIONS} sessions",
         f"one, {half}",
-        f"two, {SESSIONS}",
+        "that is",
         f"two services, {half} each",
+        "that is",
+        f"two processes, {SESSIONS}",
         "that is",
     )
     return f"""\
-Two whole services that share nothing, each with half of the sessions, show what comes of dividing
-the sessions and of having two processes beside the generator on these cores. What two processes
-with one spool take beyond that is what sharing costs. In CPU µs/message:
+One process with half of the sessions, and no other beside it, shows what dividing the sessions
+costs by itself: a turn, a wait and a group are shared by half as many messages. Two whole services
+that share nothing, each with half of the sessions, show what two processes beside the generator on
+these cores cost besides: three that take turns on two cores push each other out of them and of
+their caches. What two processes with one spool take beyond that is what sharing costs. In CPU
+µs/message:
 
 {table(headings, rows)}
-
-A process that finds less to do at a time makes more turns, waits more often, and commits more and
-smaller groups:
+{_beyond(divided)}
+A process that finds less to do at a time makes more turns, waits more often, and commits smaller
+groups:
 
 {_counts(figures)}"""
+
+
+def _beyond(divided: dict[str, float]) -> str:
+    """Say where the sessions cannot be divided for what the target allows, if anywhere."""
+    modes = [mode for mode, times in divided.items() if times > DIVIDED]
+    if not modes:
+        return ""
+    return (
+        "\nDividing the sessions costs more by itself than the target allows"
+        f" ({'; '.join(modes)}).\n"
+    )
 
 
 def _counts(figures: Lookup) -> str:

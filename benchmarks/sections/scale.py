@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from benchmarks.servers.ours import (
     OursTwiceNoting,
 )
 from benchmarks.servers.server import Server
+from benchmarks.shares import Watch, evenly
 
 #: The server of the row of two services.
 APART = "apart"
@@ -48,40 +49,63 @@ def _apart(run: Run, servers: Sequence[Server], load: Load, what: str) -> Row:
         return together([*rows], APART, "mailsvc, two services that share nothing")
 
 
+def _watched(run: Run, server: Server, load: Load, what: str) -> tuple[Row, Sequence[int]]:
+    """Let a server have a round; return what share of the connections each process had, too."""
+    with Watch(server, load.sessions) as watch:
+        row = one_round(run.workplace, server, load, what)
+    return row, watch.shares
+
+
+def _counted(
+    run: Run, section: Section, kind: type[Server], load: Load
+) -> tuple[dict[str, float], Sequence[int]]:
+    """Return how a server's work is grouped, by message, and the shares of its processes.
+
+    It is seen from within: a server is started for it alone.
+    """
+    with run.started(section, (kind,)) as servers:
+        for server in servers:
+            assert isinstance(server, (OursOnceNoting, OursTwiceNoting))
+            with Watch(server, load.sessions) as watch:
+                sent = send(run.workplace, server.port, load).acknowledged
+            server.rest()
+            server.stop()
+            notes = server.notes()
+            counts = {GROUPS: notes.groups, TURNS: notes.turns, WAITS: notes.waits}
+            return {name: count / sent for name, count in counts.items()}, watch.shares
+    return {}, (1,)
+
+
 def processes(run: Run) -> Section:
     """One process and two, on one spool and one port."""
     section = Section()
-    load = Load(messages=int(10_000 * run.seconds), seconds=run.seconds)
-    loads = {ROUND_TRIPS: load, PIPELINED: replace(load, pipelined=True)}
-    with run.started(section, (OursDiscarding, OursTwice, OursApart)) as servers:
-        for what, each_load in loads.items():
+    # Of clients that all come in the same millisecond the process that has a core then takes nearly
+    # all, and one that has nothing to do costs nothing.
+    load = Load(messages=int(10_000 * run.seconds), seconds=run.seconds, apart=10)
+    for what, each_load in {ROUND_TRIPS: load, PIPELINED: replace(load, pipelined=True)}.items():
+        shares: list[str] = []
+        with run.started(section, (OursDiscarding, OursTwice, OursApart)) as servers:
             half = replace(each_load, sessions=each_load.sessions // 2)
-            turns = [
-                partial(one_round, run.workplace, server, each_load, what)
-                for server in servers
-                if not isinstance(server, OursApart)
-            ]
+            turns: list[Callable[[], Row]] = []
+            for server in servers:
+                if isinstance(server, OursTwice):
+                    watched = partial(_watched, run, server, each_load, what)
+                    turns.append(partial(evenly, watched, shares))
+                elif not isinstance(server, OursApart):
+                    turns.append(partial(one_round, run.workplace, server, each_load, what))
             if len(servers) == 3:
                 one, _, other = servers
                 turns.append(partial(one_round, run.workplace, one, half, halved(what)))
                 turns.append(partial(_apart, run, (one, other), half, what))
             section.rows += interleaved(run.rounds, turns)
-    # How the work is grouped is seen from within; these are started for it alone.
-    for what, each_load in loads.items():
         for count, kind in ((ONE, OursOnceNoting), (TWO, OursTwiceNoting)):
-            with run.started(section, (kind,)) as servers:
-                for server in servers:
-                    assert isinstance(server, (OursOnceNoting, OursTwiceNoting))
-                    sent = send(run.workplace, server.port, each_load).acknowledged
-                    server.rest()
-                    server.stop()
-                    notes = server.notes()
-                    for name, many in (
-                        (GROUPS, notes.groups),
-                        (TURNS, notes.turns),
-                        (WAITS, notes.waits),
-                    ):
-                        section.values[each(name, count, what)] = many / sent
+            counted = partial(_counted, run, section, kind, each_load)
+            for name, number in evenly(counted, shares if count == TWO else []).items():
+                section.values[each(name, count, what)] = number
+        if shares:
+            section.remarks.append(
+                f"connections of the two processes, round by round, {what}: {', '.join(shares)}"
+            )
     return section
 
 
