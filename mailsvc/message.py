@@ -37,7 +37,8 @@ class Address(Struct, frozen=True):
 
     def __str__(self) -> str:
         local = self.local
-        if not _DOT_STRING.fullmatch(local):
+        # Most are letters and digits, and this is asked five times for a message.
+        if not local.isalnum() and not _DOT_STRING.fullmatch(local):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return f"{local}@{self.domain}" if self.domain else local
 
