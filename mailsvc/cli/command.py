@@ -6,7 +6,9 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from importlib.machinery import ExtensionFileLoader
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from mailsvc.cli import changes, configuration, queue, sendtest, users
@@ -21,6 +23,12 @@ Run = Callable[[Namespace, Screen], int]
 _EPILOG = (
     "Exit codes: 0 done; 1 a problem was found, or nothing matched; 2 the command line is wrong."
 )
+
+
+def compiled(module: str = "mailsvc.smtp.session") -> bool:
+    """Return whether a module is an extension; all that ``setup.py`` compiles are, or none is."""
+    spec = find_spec(module)
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)
 
 
 def parser() -> ArgumentParser:
@@ -38,7 +46,9 @@ def parser() -> ArgumentParser:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    whole.add_argument("--version", action="version", version=f"mailsvc {version('mailsvc')}")
+    how = "compiled" if compiled() else "not compiled"
+    text = f"mailsvc {version('mailsvc')}, {how}"
+    whole.add_argument("--version", action="version", version=text)
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Run, summary: str, **options: Any) -> ArgumentParser:  # noqa: ANN401

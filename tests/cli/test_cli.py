@@ -15,9 +15,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mailsvc import passwords
+from mailsvc.cli.command import compiled
 from mailsvc.cli.screen import Screen, ago, octets
 from mailsvc.control.server import Control
 from mailsvc.dispatch import QueueState
+from mailsvc.smtp import session
 from mailsvc.spool.view import QueueEntry
 from tests.cli.commands import Printed, Terminal, command
 from tests.control.fakes import MESSAGE, Server, entry
@@ -553,7 +555,14 @@ class EndTests(SynchronousTestCase):
     def test_version(self) -> None:
         printed = command("--version")
         self.assertEqual(printed.status, 0)
-        self.assertRegex(printed.out, r"^mailsvc \d")
+        self.assertRegex(printed.out, r"^mailsvc \d[0-9.]*, (not )?compiled$")
+
+    def test_version_says_whether_the_service_is_compiled(self) -> None:
+        """The file that the session runs from says which it is."""
+        source = session.__file__.endswith(".py")
+        self.assertEqual(", not compiled" in command("--version").out, source)
+        self.assertFalse(compiled("mailsvc.cli.command"))
+        self.assertTrue(compiled("msgspec._core"))
 
     def test_help_of_each_command(self) -> None:
         looking = ("check", "route", "send-test", "queue", "show")
