@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.disk import sync_rate
 from benchmarks.sections.run import Section
-from benchmarks.workplace import HERE, Workplace
+from benchmarks.servers.ours import installed
+from benchmarks.workplace import HERE, Missing, Workplace
 
 
 class Figures:
@@ -63,8 +64,16 @@ def machine(workplace: Workplace) -> dict[str, Any]:
         "kernel": platform.release(),
         "file system": _file_system(workplace.directory),
         "synced 10 KiB writes/s": round(sync_rate(workplace.directory)),
+        "mailsvc": _mailsvc(),
         "versions": _versions(workplace),
     }
+
+
+def _mailsvc() -> str:
+    try:
+        return installed()
+    except Missing:
+        return "not installed"
 
 
 def _versions(workplace: Workplace) -> dict[str, str]:

@@ -85,7 +85,7 @@ _METHOD = """\
 ## Run it
 
 ```sh
-python3 -m venv .venv && .venv/bin/pip install -e '.[bench]'
+python3 -m venv .venv && MAILSVC_COMPILE=1 .venv/bin/pip install -e '.[bench]'
 .venv/bin/python -m benchmarks --install        # the peers: Debian, PyPI, npm; as root
 .venv/bin/python -m benchmarks                  # everything: 25 minutes, then the soak
 .venv/bin/python -m benchmarks --only accept --peers ours,smtp-sink
@@ -111,14 +111,16 @@ All servers listen on 127.0.0.1. A soak may run beside the rest with a `--work` 
 `--figures` of the other's. Which system calls come before a 250, and in which order, is not a
 matter of speed; `tests/system/test_system_calls.py` checks it on a running server.
 
-mailsvc runs as `twistd -n mailsvc --config FILE` with its defaults, its log in a file. Postfix
-has its defaults but for limits that would slow down a single client, and writes its own log.
+mailsvc runs as `twistd -n mailsvc --config FILE` with its defaults, its log in a file, and compiled
+if that is how it is installed; the first table says which. Postfix has its defaults but for limits
+that would slow down a single client, and writes its own log.
 """
 
 _PROFILES = """\
 ## Where the time goes
 
-Sampled by py-spy, all threads, while 20 sessions send: [accepting](images/accepting.svg),
+Sampled by py-spy, all threads, while 20 sessions send to mailsvc not compiled, because py-spy does
+not see compiled functions: [accepting](images/accepting.svg),
 [filing in a maildir](images/filing.svg), [posting](images/posting.svg).
 
 What is left in them is Python on the reactor's thread, which holds the interpreter's lock nearly

@@ -35,6 +35,8 @@ def _graph(workplace: Workplace, server: Ours, load: Load, seconds: float, path:
     spy = workplace.peers / "python" / "bin" / "py-spy"
     if not spy.exists():
         raise Missing("py-spy is not installed (python -m benchmarks --install)")
+    # py-spy sees the functions of the interpreter only.
+    server.plain = True
     with server:
         warm = Load(messages=500, multipart=load.multipart)
         send(workplace, server.port, warm)

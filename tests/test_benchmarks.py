@@ -19,6 +19,7 @@ from benchmarks.lookup import Lookup, Unmeasured
 from benchmarks.rounds import Row, interleaved, medians, paired, together
 from benchmarks.sections.accepting import PIPELINED, ROUND_TRIPS
 from benchmarks.sections.idle import P99
+from benchmarks.servers.ours import plain_copy
 from benchmarks.shares import even, evenly
 from benchmarks.wording import filled, number, table
 
@@ -44,7 +45,11 @@ ROW = Row(
 def document(*rows: Row) -> dict[str, Any]:
     """Return figures that hold one section, of accepting."""
     return {
-        "machine": {"cpu": "a processor", "versions": {"Python": "3.11"}},
+        "machine": {
+            "cpu": "a processor",
+            "mailsvc": "compiled",
+            "versions": {"Python": "3.11"},
+        },
         "sections": {
             "accept": {
                 "date": "2026-01-02 03:04",
@@ -151,6 +156,20 @@ class DiskTests(SynchronousTestCase):
         self.assertEqual(list(directory.iterdir()), [])
 
 
+class PlainTests(SynchronousTestCase):
+    def test_what_was_compiled_is_left_out(self) -> None:
+        """A copy of an earlier run leaves nothing behind, either."""
+        package, directory = Path(self.mktemp()) / "mailsvc", Path(self.mktemp())
+        for where in (package / "smtp" / "__pycache__", directory / "mailsvc"):
+            where.mkdir(parents=True)
+        for name in ("smtp/session.py", "smtp/session.cpython-311.so", "smtp/__pycache__/a.pyc"):
+            (package / name).touch()
+        (directory / "mailsvc" / "old.so").touch()
+        plain_copy(package, directory)
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        self.assertEqual(files, [directory / "mailsvc" / "smtp" / "session.py"])
+
+
 class LookupTests(SynchronousTestCase):
     def test_what_is_not_there(self) -> None:
         """A figure that is missing is no zero: whatever needs it says so."""
@@ -235,6 +254,15 @@ class PageTests(SynchronousTestCase):
         self.assertIn("| rate ≥ smtp-sink's | 0.09 × | **not met** |", text)
         for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             self.assertEqual(len({line.count("|") for line in rows.splitlines()}), 1, rows)
+
+    def test_whether_it_was_compiled(self) -> None:
+        """Both kinds are in the table; the targets are judged by what is installed."""
+        plain = replace(ROW, server="ours-plain", title="mailsvc, not compiled", rate=10.0)
+        sink = replace(ROW, server="smtp-sink", title="smtp-sink", rate=900.0)
+        text = page.render(document(ROW, plain, sink))
+        self.assertIn("\n| mailsvc | compiled |\n", text)
+        self.assertIn("\n| mailsvc, not compiled | one command per round trip | yes | 10.0 |", text)
+        self.assertIn("| rate ≥ smtp-sink's | 1.11 × | met |", text)
 
     def test_remarks(self) -> None:
         figures = document(ROW)

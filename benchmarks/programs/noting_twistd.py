@@ -9,22 +9,24 @@ import gc
 import json
 import os
 import resource
+import sqlite3
 import sys
 import time
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.scripts.twistd import run
 
-from mailsvc.spool.writer import Writer
-
 notes = {"groups": 0, "turns": 0, "waits": 0, "collections": []}
-_serve = Writer._serve
 _turn = reactor.doIteration
 
 
-def _noted(writer, group):
-    notes["groups"] += 1
-    _serve(writer, group)
+class _Noted(sqlite3.Connection):
+    """Counts groups by their commits: no method of a compiled writer can be replaced."""
+
+    def execute(self, sql, *values):
+        notes["groups"] += sql == "COMMIT"
+        return super().execute(sql, *values)
 
 
 def _turned(timeout):
@@ -47,7 +49,7 @@ def _write():
         json.dump(notes, file)
 
 
-Writer._serve = _noted
+sqlite3.connect = partial(sqlite3.connect, factory=_Noted)
 reactor.doIteration = _turned
 gc.callbacks.append(_collecting)
 # After a signal twistd ends by the same signal: nothing later is called.

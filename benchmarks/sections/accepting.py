@@ -10,11 +10,12 @@ from benchmarks.load import Load
 from benchmarks.rounds import interleaved, one_round
 from benchmarks.sections.alone import the_disk
 from benchmarks.sections.run import Run, Section
-from benchmarks.servers.ours import OursDiscarding
+from benchmarks.servers.ours import OursDiscarding, OursPlain
 from benchmarks.servers.peers import Aiosmtpd, Nodemailer, SmtpSink, TwistedCanned, TwistedFiles
 from benchmarks.servers.postfix import PostfixDiscarding
 
-_ALL = (OursDiscarding, SmtpSink, PostfixDiscarding, Aiosmtpd, TwistedFiles, Nodemailer)
+_PEERS = (SmtpSink, PostfixDiscarding, Aiosmtpd, TwistedFiles, Nodemailer)
+_ALL = (OursDiscarding, *_PEERS)
 
 #: Of every load here but the plots'.
 SESSIONS = Load.sessions
@@ -35,7 +36,7 @@ _PLENTY = 15_000
 def accept(run: Run) -> Section:
     """20 sessions, three ways of sending."""
     section = Section()
-    with run.started(section, (*_ALL, TwistedCanned)) as servers:
+    with run.started(section, (OursDiscarding, OursPlain, *_PEERS, TwistedCanned)) as servers:
         for what, mode in _MODES.items():
             load = replace(mode, messages=int(_PLENTY * run.seconds), seconds=run.seconds)
             turns = [partial(one_round, run.workplace, each, load, what) for each in servers]

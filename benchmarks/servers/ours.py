@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.servers.server import Server, files_below, set_aside
-from benchmarks.workplace import HERE, twistd
+from benchmarks.workplace import HERE, Missing, twistd
 
 _CONFIGURATION = """\
 hostname = "mx.example.com"
@@ -68,18 +69,51 @@ class Notes:
     collections: list[tuple[float, float]] = field(default_factory=list)
 
 
+def installed(**environment: str) -> str:
+    """Return whether mailsvc is ``compiled`` or ``not compiled``, as it says itself.
+
+    :raises Missing: it is not installed.
+    """
+    program = Path(twistd()[0]).with_name("mailsvc")
+    # From the root: no tree that happens to be the working directory answers in its place.
+    done = subprocess.run(
+        [program, "--version"],
+        cwd="/",
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip().partition(", ")[2]
+
+
+def plain_copy(package: Path, directory: Path) -> None:
+    """Copy a package's source into a directory, anew and without what was compiled of it."""
+    copy = directory / package.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+
+
 class Ours(Server):
     """mailsvc with one route; the subclasses say where it leads.
 
     :cvar processes: how many share the spool and the port.
+    :ivar plain: run the source, whatever is installed.
     """
 
     durable = True
     processes: ClassVar[int] = 1
     destination: str = 'kind = "discard"'
+    plain: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """Name the place of the source, where it is to run."""
+        return {"PYTHONPATH": str(self.directory / "plain")} if self.plain else {}
 
     def commands(self) -> list[list[str]]:
         """Write the configuration."""
+        if self.plain:
+            plain_copy(HERE.parent / "mailsvc", self.directory / "plain")
         certificate, key = self.workplace.certificate()
         both = self.directory / "tls.pem"
         both.write_bytes(certificate.read_bytes() + key.read_bytes())
@@ -142,6 +176,24 @@ class OursDiscarding(Ours):
     key, title = "ours", "mailsvc"
 
 
+class OursPlain(OursDiscarding):
+    """The same source, not compiled, beside a compiled one."""
+
+    key, title = "ours-plain", "mailsvc, not compiled"
+    plain = True
+
+    def commands(self) -> list[list[str]]:
+        """See that there are two kinds to compare.
+
+        :raises Missing: what is installed is not compiled.
+        """
+        commands = super().commands()
+        if installed() != "compiled":
+            raise Missing("that is what is installed")
+        assert installed(**self.environment()) == "not compiled"
+        return commands
+
+
 class OursApart(OursDiscarding):
     """Another one, with a spool and a port of its own."""
 
@@ -179,7 +231,7 @@ class _Noting(Ours):
 
     def environment(self) -> dict[str, str]:
         """Say where."""
-        return {"MAILSVC_NOTES": str(self.directory / "notes")}
+        return {**super().environment(), "MAILSVC_NOTES": str(self.directory / "notes")}
 
     def noting(self, words: list[str]) -> list[str]:
         """Return a command of twistd, with the program that notes in its place."""

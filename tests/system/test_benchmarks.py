@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.sections.alone import DISK, WORST
 from benchmarks.sections.idle import BEGIN, END, NEW_CPU, P99
+from mailsvc.smtp import session
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -38,9 +39,12 @@ class BenchmarkTests(SynchronousTestCase):
         self.assertEqual(done.returncode, status, done.stdout)
         return done.stdout
 
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.work / "quick.json").read_text())
+        return document
+
     def section(self, name: str) -> dict[str, Any]:
-        document = json.loads((self.work / "quick.json").read_text())
-        section: dict[str, Any] = document["sections"][name]
+        section: dict[str, Any] = self.document()["sections"][name]
         return section
 
     def rows(self, section: str) -> list[dict[str, Any]]:
@@ -69,6 +73,18 @@ class BenchmarkTests(SynchronousTestCase):
         self.assertGreaterEqual(self.values("accept")[WORST], disk[0]["p99"])
         table = self.run_benchmarks("--quick", "--summary")
         self.assertTrue(re.search(r"\| mailsvc \| yes \| [0-9,.]+ \|", table), table)
+
+    def test_compiled_and_not_compiled(self) -> None:
+        """Which it is, is looked up; both are measured where there are both."""
+        self.run_benchmarks("--quick", "--only", "accept", "--peers", "ours,ours-plain")
+        servers = {row["server"] for row in self.rows("accept")}
+        if session.__file__.endswith(".py"):
+            self.assertEqual(self.document()["machine"]["mailsvc"], "not compiled")
+            self.assertEqual(servers, {"ours"})
+            self.assertEqual(len(self.section("accept")["notes"]), 1)
+        else:
+            self.assertEqual(self.document()["machine"]["mailsvc"], "compiled")
+            self.assertEqual(servers, {"ours", "ours-plain"})
 
     def test_filed_mail_is_compared(self) -> None:
         self.run_benchmarks("--quick", "--only", "maildir", "--peers", "ours-maildir")
