@@ -94,6 +94,22 @@ class CompilingTests(SynchronousTestCase):
         ]
         self.assertEqual(found, [])
 
+    def test_nothing_waits_where_an_exception_is_handled(self) -> None:
+        """Compiled, it would stay the exception that the whole thread handles, until the wait ends.
+
+        Any other that is raised meanwhile would name it as its context.
+        """
+        found = [
+            f"{path}:{node.lineno}"
+            for path in self.listed.values()
+            for tried in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+            if isinstance(tried, ast.Try)
+            for part in (*tried.handlers, *tried.finalbody)
+            for node in ast.walk(part)
+            if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom))
+        ]
+        self.assertEqual(found, [])
+
     def test_nothing_is_compiled_unless_it_is_asked_for(self) -> None:
         for environment in ({}, {"MAILSVC_COMPILE": "0"}, {"MAILSVC_COMPILE": ""}):
             for command in ("egg_info", "bdist_wheel", "editable_wheel"):

@@ -44,20 +44,19 @@ class Records:
         while True:
             try:
                 await self._means.spool.record(claim, outcome)
+                return True
             except LeaseLost:
                 self.lost(claim, outcome)
                 return False
             except Exception as error:
                 problem = reason_of(error)
-                if not self._stopped and clock.seconds() + wait < claim.expires_at:
+                again = not self._stopped and clock.seconds() + wait < claim.expires_at
+                if again:
                     self._trouble(f"cannot record {name}, trying again", error)
-                    if await self._sleep(wait):
-                        wait *= 2
-                        continue
-            else:
-                return True
-            self._failed(claim, outcome, problem)
-            return False
+            if not again or not await self._sleep(wait):
+                self._failed(claim, outcome, problem)
+                return False
+            wait *= 2
 
     def lost(self, claim: Claim, outcome: Outcome) -> None:
         """Say that a claim was stale."""

@@ -128,14 +128,17 @@ class EmbeddedSpool(Oversight):
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
+        failure: Exception | None = None
         try:
             held, orphans = await self._workshop.in_thread(
                 self._opening.enter, self._memory, self._now
             )
         except (OSError, sqlite3.Error, SpoolError) as error:
+            failure = error
+        if failure is not None:
             await self._workshop.in_thread(self._presence.leave)
             self._workshop.close()
-            raise SpoolError(f"the spool {self._layout.directory}: {error}") from error
+            raise SpoolError(f"the spool {self._layout.directory}: {failure}") from failure
         if held:
             self._emit(Notice(f"spool: {held} deliveries were under way when a process ended"))
         self._workshop.writer = Writer(
