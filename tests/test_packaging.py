@@ -6,6 +6,7 @@ import ast
 import os
 import runpy
 import sys
+from collections.abc import Iterator
 from configparser import ConfigParser
 from typing import Any
 from unittest import mock
@@ -83,16 +84,25 @@ class CompilingTests(SynchronousTestCase):
         self.assertEqual({f"mailsvc.{each}" for each in hot} - set(self.listed), set())
         self.assertEqual([each for each in self.listed if (floor_of(each) or 0) > 5], [])
 
+    def classes(self) -> Iterator[tuple[str, ast.ClassDef]]:
+        """Yield each class of the listed modules, with its place."""
+        for path in self.listed.values():
+            for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    yield f"{path}:{node.lineno}", node
+
     def test_no_class_is_decorated_with_its_interface(self) -> None:
         """It would still work, but as a slow class of the interpreter's."""
         found = [
-            f"{path}:{node.lineno}"
-            for path in self.listed.values()
-            for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
-            if isinstance(node, ast.ClassDef)
-            and any("implementer" in ast.unparse(each) for each in node.decorator_list)
+            place
+            for place, node in self.classes()
+            if any("implementer" in ast.unparse(each) for each in node.decorator_list)
         ]
         self.assertEqual(found, [])
+
+    def test_no_class_is_a_struct(self) -> None:
+        """Compiled, it would be made without the words behind its base: not frozen, no hash."""
+        self.assertEqual([place for place, node in self.classes() if node.keywords], [])
 
     def test_nothing_waits_where_an_exception_is_handled(self) -> None:
         """Compiled, it would stay the exception that the whole thread handles, until the wait ends.
