@@ -56,6 +56,7 @@ COMPILED = (
     "mailsvc/spool/content.py",
     "mailsvc/spool/embedded.py",
     "mailsvc/spool/extent.py",
+    "mailsvc/spool/gathering.py",
     "mailsvc/spool/ids.py",
     "mailsvc/spool/messages.py",
     "mailsvc/spool/reception.py",
