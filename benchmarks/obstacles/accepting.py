@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from benchmarks.lookup import Lookup, Unmeasured
+from benchmarks.lookup import Lookup
 from benchmarks.parts.accepting import CONNECTION, CONVERSATION
 from benchmarks.parts.storing import GROUPS, TAKING, UNSYNCED, writing
 from benchmarks.sections.accepting import ONE_EACH, PIPELINED, ROUND_TRIPS, SESSIONS
@@ -18,15 +16,9 @@ _MODES = (ROUND_TRIPS, PIPELINED)
 
 
 def delivery(figures: Lookup) -> float:
-    """Return the CPU us of a delivery that does nothing: claim, attempt, outcome, their log.
-
-    Of the two sections that deliver so the lower figure counts: the machine's mood is no part.
-    """
+    """Return the CPU us of a delivery that does nothing: claim, attempt, outcome, their log."""
     held = figures.figure("cpu", "webhook", "ours", HELD)
-    delivered = figures.figure("cpu", "webhook", "ours", DISCARDED)
-    with suppress(Unmeasured):
-        delivered = min(delivered, figures.figure("cpu", "accept", "ours", ROUND_TRIPS))
-    return max(delivered - held, 0.0)
+    return figures.figure("cpu", "webhook", "ours", DISCARDED) - held
 
 
 def of_a_group(figures: Lookup) -> float:
