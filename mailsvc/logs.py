@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from typing import TextIO
 
 import msgspec
@@ -39,17 +38,6 @@ def _at_once(flush: Callable[[], None]) -> None:
     flush()
 
 
-def buffered(stream: TextIO) -> TextIO:
-    """Return a stream, which is to be flushed by who writes to it.
-
-    Under PYTHONUNBUFFERED, which many containers set, standard output would make a system call of
-    every line.
-    """
-    if isinstance(stream, TextIOWrapper):
-        stream.reconfigure(write_through=False)
-    return stream
-
-
 class _Lines:
     """Lines on their way to a stream: those of one turn of the reactor in one system call.
 
@@ -61,23 +49,26 @@ class _Lines:
     def __init__(self, stream: Callable[[], TextIO], later: Later) -> None:
         self._stream = stream
         self._later = later
-        self._awaited = False
+        self._waiting: list[str] = []
 
     def write(self, line: str) -> None:
-        """Write a line; the stream's own buffer holds it until the turn ends."""
-        try:
-            self._stream().write(line)
-        except (OSError, ValueError):
-            return
-        if not self._awaited:
-            self._awaited = True
+        """Write a line when the turn ends.
+
+        It waits here, not in the stream: that of containers (PYTHONUNBUFFERED) has no buffer.
+        """
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
             self._later(self.flush)
 
     def flush(self) -> None:
-        """Let the stream have what was written."""
-        self._awaited = False
+        """Write what waits now."""
+        lines, self._waiting = self._waiting, []
+        if not lines:
+            return
         try:
-            self._stream().flush()
+            stream = self._stream()
+            stream.write("".join(lines))
+            stream.flush()
         except (OSError, ValueError):
             pass
 
@@ -103,7 +94,8 @@ class TextLines:
         self._stamp = ""
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event of Twisted's log."""
+        """Write one event of Twisted's log, behind what waits."""
+        self._lines.flush()
         self._others(event)
 
     def emit(self, event: Event) -> None:

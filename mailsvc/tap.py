@@ -19,7 +19,7 @@ from mailsvc import config, quickstart, secretfile
 from mailsvc.composition import compose
 from mailsvc.deliverers.plugins import Installed, installed
 from mailsvc.errors import ConfigError
-from mailsvc.logs import JSONLines, TextLines, buffered, emit
+from mailsvc.logs import JSONLines, TextLines, emit
 from mailsvc.machine import machine_for
 from mailsvc.service import MailService
 from mailsvc.settings import DEFAULT_SPOOL, Settings
@@ -141,7 +141,7 @@ def _observer(options: Options) -> JSONLines | TextLines | None:
         return None
     if above.get("logfile") not in (None, "-"):
         return None
-    return TextLines(buffered(sys.stdout), later=_soon)
+    return TextLines(sys.stdout, later=_soon)
 
 
 def _soon(function: Callable[[], None]) -> None:
@@ -153,7 +153,7 @@ def _stream(options: Options) -> Callable[[], TextIO]:
     """Return what gives the file to log to: twistd's ``--logfile``, or standard output."""
     logfile = options.parent["logfile"] if options.parent is not None else None
     if not logfile or logfile == "-":
-        stdout = buffered(sys.stdout)
+        stdout = sys.stdout
         return lambda: stdout
     file = open(logfile, "a", encoding="utf-8")  # noqa: SIM115 - it stays open with the process
     return lambda: file
