@@ -68,6 +68,7 @@ COMPILED = (
     "mailsvc/spool/writer.py",
     "mailsvc/timing.py",
     "mailsvc/transaction.py",
+    "mailsvc/turnend.py",
 )
 
 #: What else a compilation needs; with what mailsvc itself needs, so that its types are known.

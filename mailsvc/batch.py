@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
+from mailsvc.turnend import TurnEnd
 
 
 class Batch:
     """The work of one turn of the reactor, for all connections that share it.
 
-    :param clock: the reactor: what it is told to call in 0 seconds, it calls after the sockets that
-        are ready now.
     :ivar inputs: how often there was input to take.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, turn_end: TurnEnd) -> None:
+        self._turn_end = turn_end
         self.inputs = 0
         self._awaited = False
         self._takers: list[Callable[[], None]] = []
@@ -42,7 +40,7 @@ class Batch:
     def _await(self) -> None:
         if not self._awaited:
             self._awaited = True
-            self._clock.callLater(0, self._turn)
+            self._turn_end.add(self._turn)
 
     def _turn(self) -> None:
         # What is begun from here on has the next turn, or this one's sending.

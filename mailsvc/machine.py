@@ -19,6 +19,7 @@ from mailsvc.penalties import Penalties, Penalty
 from mailsvc.settings import Settings
 from mailsvc.spool.oversight import Oversight
 from mailsvc.threads import Share, Threads
+from mailsvc.turnend import TurnEnd
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Retention:
 class Machine:
     """What lasts as long as the process.
 
+    :ivar turn_end: where what can wait for the end of the reactor's turn is done.
     :ivar deliveries: threads for deliverers; ``logins`` for the checking of passwords.
     :ivar penalties: what failed logins cost; a reload changes its rules and keeps its counts.
     :ivar retention: keeps contents for the links to them.
@@ -56,6 +58,7 @@ class Machine:
     reactor: Any
     emit: Emit
     kinds: Mapping[str, IDelivererFactory]
+    turn_end: TurnEnd
     deliveries: Threads
     logins: Threads
     parser: Parser
@@ -81,17 +84,22 @@ def machine_for(
     reactor: Any,  # noqa: ANN401
     emit: Emit,
     kinds: Mapping[str, IDelivererFactory],
+    turn_end: TurnEnd | None = None,
 ) -> Machine:
     """Return what lasts as long as the process; ``settings`` are those of its start."""
+    turn_end = turn_end or TurnEnd(reactor.callLater)
     deliveries = Threads(reactor, _DELIVERY_THREADS, "deliveries")
     limits = settings.limits
     return Machine(
         reactor=reactor,
         emit=emit,
         kinds=kinds,
+        turn_end=turn_end,
         deliveries=deliveries,
         logins=Threads(reactor, settings.auth.threads, "logins"),
-        parser=Parser(reactor, deliveries.run, ParseLimits(memory=int(limits.parse_memory))),
+        parser=Parser(
+            reactor, deliveries.run, turn_end, ParseLimits(memory=int(limits.parse_memory))
+        ),
         penalties=Penalties(reactor.seconds, limits.exempt.cover, _penalty(settings)),
         retention=Retention(),
     )

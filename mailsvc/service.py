@@ -96,13 +96,14 @@ class MailService(MultiService):
         limits = settings.limits
         reactor = machine.reactor
         self.admission = Admission(composition.admission, reactor.seconds, limits.exempt.cover)
-        self._batch = Batch(reactor)
+        self._batch = Batch(machine.turn_end)
         self.spool = EmbeddedSpool(
             os.path.abspath(settings.spool),
             reactor,
             limits=spool_limits(settings),
             emit=machine.emit,
             arriving=lambda: self._batch.inputs,
+            turn_end=machine.turn_end,
         )
         self.notices = Notices(
             settings.hostname,
@@ -113,7 +114,12 @@ class MailService(MultiService):
             machine.deliveries.run,
         )
         self.dispatcher = Dispatcher(
-            self.spool, reactor, machine.emit, SystemRandom(), tell=self.notices.tell
+            self.spool,
+            reactor,
+            machine.emit,
+            SystemRandom(),
+            tell=self.notices.tell,
+            turn_end=machine.turn_end,
         )
         self.notices.wake = self.dispatcher.wake
         self.synchronous = Synchronous(

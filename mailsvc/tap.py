@@ -23,6 +23,7 @@ from mailsvc.logs import JSONLines, TextLines, emit
 from mailsvc.machine import machine_for
 from mailsvc.service import MailService
 from mailsvc.settings import DEFAULT_SPOOL, Settings
+from mailsvc.turnend import TurnEnd
 
 #: Signs the requests of ``--webhook``; made by the first start.
 _SECRET = "webhook.secret"
@@ -76,10 +77,12 @@ def makeService(options: Options) -> MailService:
     """Return the service; ends the process with a message if the configuration cannot work."""
     found = installed()
     load = _loader(options, found)
-    observer = _observer(options)
+    turn_end = TurnEnd(IReactorTime(reactor).callLater)
+    observer = _observer(options, turn_end)
     try:
         settings = load()
-        machine = machine_for(settings, reactor, observer.emit if observer else emit, found.kinds)
+        log = observer.emit if observer else emit
+        machine = machine_for(settings, reactor, log, found.kinds, turn_end)
         composition = compose(settings, machine)
     except ConfigError as error:
         for problem in error.problems:
@@ -132,21 +135,16 @@ def _webhook_secret(options: Options) -> str:
     return path
 
 
-def _observer(options: Options) -> JSONLines | TextLines | None:
+def _observer(options: Options, turn_end: TurnEnd) -> JSONLines | TextLines | None:
     """Return what writes the log, or None where it is twistd's: files, syslog, ``--logger``."""
     if options["log-json"]:
-        return JSONLines(_stream(options), later=_soon)
+        return JSONLines(_stream(options), later=turn_end.add)
     above = options.parent
     if above is None or not above.get("nodaemon") or above.get("syslog") or above.get("logger"):
         return None
     if above.get("logfile") not in (None, "-"):
         return None
-    return TextLines(sys.stdout, later=_soon)
-
-
-def _soon(function: Callable[[], None]) -> None:
-    """Call a function at the end of this turn of the reactor."""
-    IReactorTime(reactor).callLater(0, function)
+    return TextLines(sys.stdout, later=turn_end.add)
 
 
 def _stream(options: Options) -> Callable[[], TextIO]:

@@ -50,6 +50,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.spool",
             "mailsvc.threads",
             "mailsvc.trace",
+            "mailsvc.turnend",
             "mailsvc.turns",
             "twisted.plugins.mailsvc_deliverers",
         }

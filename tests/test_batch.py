@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsvc.batch import Batch
 from mailsvc.deadline import Deadlines
 from mailsvc.protocol import SMTPProtocol
+from mailsvc.turnend import TurnEnd
 from tests.reception import Reception
 
 DIALOGUE = (
@@ -27,7 +28,7 @@ DIALOGUE = (
 class BatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.batch = Batch(self.clock)
+        self.batch = Batch(TurnEnd(self.clock.callLater))
         self.done: list[str] = []
 
     def test_all_is_taken_before_anything_is_sent(self) -> None:
@@ -61,7 +62,7 @@ class Connections:
     def __init__(self, count: int, *, together: bool) -> None:
         self.reception = Reception()
         self.clock = self.reception.clock
-        batch = Batch(self.clock) if together else None
+        batch = Batch(TurnEnd(self.clock.callLater)) if together else None
         rules = replace(self.reception.rules, batch=batch)
         self.transports = [StringTransport() for _ in range(count)]
         deadlines: Deadlines[SMTPProtocol] = Deadlines(self.clock)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -25,6 +25,7 @@ from mailsvc.mime.limits import Limits
 from mailsvc.mime.mail import parse
 from mailsvc.mime.parser import Parser
 from mailsvc.parsed import ParsedMail
+from mailsvc.turnend import TurnEnd
 from tests.corpus import GENERATORS
 from tests.corpus.__main__ import main
 from tests.deliverers.formats.mails import body, payload
@@ -102,7 +103,13 @@ class CorpusProofs(TestCase):
 
     async def test_large_mails_within_the_workers_limits(self) -> None:
         """No mail of 8 MiB meets the kernel's limits, or leaves fewer workers behind."""
-        parser = Parser(IReactorProcess(reactor), in_thread, Limits(cpu=30), Clock())
+        parser = Parser(
+            IReactorProcess(reactor),
+            in_thread,
+            TurnEnd(IReactorTime(reactor).callLater),
+            Limits(cpu=30),
+            Clock(),
+        )
 
         async def errors(octets: bytes) -> tuple[str, ...]:
             # Only the notes are kept: a mail counts against the shared memory while it lives.

@@ -19,7 +19,7 @@ from unittest import mock
 import msgspec
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess
+from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -33,6 +33,8 @@ from mailsvc.mime.allowance import Allowance
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.parser import Parser
 from mailsvc.parsed import ParsedMail
+from mailsvc.threads import InThread
+from mailsvc.turnend import TurnEnd
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -170,6 +172,12 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     return await deferToThread(function, *args, **kwargs)
 
 
+def new_parser(in_thread: InThread, limits: Limits, clock: Clock) -> Parser:
+    """Return a parser with the real reactor, but with the test's time."""
+    turn_end = TurnEnd(IReactorTime(reactor).callLater)
+    return Parser(IReactorProcess(reactor), in_thread, turn_end, limits, clock)
+
+
 class ParserTests(TestCase):
     """With real threads and processes; time is the test's."""
 
@@ -181,7 +189,7 @@ class ParserTests(TestCase):
 
     def use(self, limits: Limits) -> None:
         self.limits = limits
-        self.parser = Parser(IReactorProcess(reactor), in_thread, limits, self.clock)
+        self.parser = new_parser(in_thread, limits, self.clock)
         self.addCleanup(self.clean, self.parser)
 
     def clean(self, parser: Parser) -> Deferred[None]:
@@ -216,7 +224,7 @@ class ParserTests(TestCase):
             finally:
                 now -= 1
 
-        self.parser = Parser(IReactorProcess(reactor), counted, self.limits, self.clock)
+        self.parser = new_parser(counted, self.limits, self.clock)
         for mails, threads in ((10, 1), (100, 2)):
             most = 0
             waiting = [self.started(Content(SMALL)) for _ in range(mails)]
@@ -232,7 +240,7 @@ class ParserTests(TestCase):
             hops += 1
             return await in_thread(function, *args, **kwargs)
 
-        self.parser = Parser(IReactorProcess(reactor), counted, self.limits, self.clock)
+        self.parser = new_parser(counted, self.limits, self.clock)
         self.addCleanup(self.clean, self.parser)
         made = await self.parser.parsed(Content(SMALL), lambda mail: (mail.subject, get_ident()))
         self.assertEqual((made[0], hops), ("small", 1))

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from mailsvc.dispatch.destination import Destination, QueueState, Verdict
 from mailsvc.dispatch.means import Means, Tell
 from mailsvc.dispatch.queue import DestinationQueue
 from mailsvc.events import Emit
 from mailsvc.interfaces import Claim, ISpool
+from mailsvc.turnend import TurnEnd
 
 #: Seconds for which deliveries are claimed.  The lease of a longer attempt is extended; that of a
 #: process that died ends at once where the spool sees it die.
@@ -25,6 +26,7 @@ class Dispatcher:
     :param clock: the reactor's clock; its seconds are those of the epoch.
     :param random: spreads the retries.
     :param tell: is asked to tell the sender of an outcome before that is recorded.
+    :param turn_end: the reactor's, shared with whoever else has one.
     :ivar lease: seconds for which deliveries are claimed.
     """
 
@@ -36,14 +38,15 @@ class Dispatcher:
         random: Random,
         lease: float = LEASE,
         tell: Tell | None = None,
+        turn_end: TurnEnd | None = None,
     ) -> None:
         self.lease = lease
         self._clock = clock
         self._watchers: dict[tuple[str, int], Deferred[Verdict]] = {}
-        self._means = Means(spool, clock, emit, random, lease, self._watchers, tell)
+        self._turn_end = turn_end or TurnEnd(clock.callLater)
+        self._means = Means(spool, clock, emit, random, lease, self._turn_end, self._watchers, tell)
         self._queues: dict[str, DestinationQueue] = {}
         self._marked: list[DestinationQueue] = []
-        self._turn: IDelayedCall | None = None
         self._started = False
         self._stopped = False
         self._waiting: Deferred[None] | None = None
@@ -76,9 +79,6 @@ class Dispatcher:
         released, without having spent an attempt.
         """
         self._stopped = True
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
         for queue in self._queues.values():
             queue.stop()
         if self._is_quiet():
@@ -138,11 +138,10 @@ class Dispatcher:
             return
         queue.marked = True
         self._marked.append(queue)
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._pump)
+        if len(self._marked) == 1:
+            self._turn_end.add(self._pump)
 
     def _pump(self) -> None:
-        self._turn = None
         marked, self._marked = self._marked, []
         for queue in marked:
             queue.marked = False

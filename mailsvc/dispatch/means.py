@@ -17,6 +17,7 @@ from mailsvc.eager import eager
 from mailsvc.events import AttemptBroke, Emit
 from mailsvc.interfaces import Claim, ISpool
 from mailsvc.message import Outcome
+from mailsvc.turnend import TurnEnd
 
 #: Makes durable what the sender is to be told of an outcome; is given the claim, the outcome, the
 #: reply that the destination worded (empty if it refused without one, None if it did not refuse),
@@ -28,6 +29,7 @@ Tell = Callable[[Claim, Outcome, str | None, tuple[float, ...]], Awaitable[None]
 class Means:
     """What the queues of a dispatcher share.
 
+    :ivar turn_end: where what can wait for the end of the reactor's turn is done.
     :ivar lease: seconds for which deliveries are claimed.
     :ivar watchers: who waits for the verdict of an attempt, by the key of its claim.
     :ivar tell: tells senders, or None.
@@ -38,6 +40,7 @@ class Means:
     emit: Emit
     random: Random
     lease: float
+    turn_end: TurnEnd
     watchers: dict[tuple[str, int], Deferred[Verdict]]
     tell: Tell | None = None
 

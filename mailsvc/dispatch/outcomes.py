@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall
-
 from mailsvc import events
 from mailsvc.dispatch.attempts import Attempt
 from mailsvc.dispatch.destination import Verdict
@@ -68,16 +66,14 @@ class Outcomes:
         self._queue = queue
         self._records = Records(means, queue.trouble)
         self._well: list[Attempt] = []
-        self._finishing: IDelayedCall | None = None
+        self._finishing = False
         self._stopped = False
 
     def stop(self) -> None:
         """Record what has ended now, and try nothing again."""
         self._stopped = True
         self._records.stop()
-        if self._finishing is not None:
-            self._finishing.cancel()
-            self._finish()
+        self._finish()
 
     # What went well
 
@@ -95,15 +91,17 @@ class Outcomes:
         self.recording += 1
         self._succeeded()
         self._well.append(attempt)
-        if self._finishing is None:
-            self._finishing = means.clock.callLater(0, self._finish)
+        if not self._finishing:
+            self._finishing = True
+            means.turn_end.add(self._finish)
         self._queue.freed()
         return True
 
     def _finish(self) -> None:
-        self._finishing = None
+        self._finishing = False
         attempts, self._well = self._well, []
-        self._means.run(self._finished(attempts), "-", self._name)
+        if attempts:
+            self._means.run(self._finished(attempts), "-", self._name)
 
     async def _finished(self, attempts: list[Attempt]) -> None:
         """Record that deliveries are done, then say so."""

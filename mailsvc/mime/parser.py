@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import BinaryIO, TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads, IReactorProcess, IReactorTime
@@ -18,6 +17,7 @@ from mailsvc.mime.parts import header_ends
 from mailsvc.mime.pool import WorkerDied, WorkerPool
 from mailsvc.parsed import ParsedMail
 from mailsvc.threads import InThread, Together
+from mailsvc.turnend import TurnEnd
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class Parser:
     :param reactor: provides IReactorProcess, IReactorFromThreads and IReactorTime.
     :param in_thread: runs a blocking function in a thread; a worker's mail takes one while it is
         parsed.
+    :param turn_end: the reactor's.
     :param clock: for timers, in place of the reactor.
     :ivar pool: the workers.
     :ivar allowance: the memory that is left.
@@ -45,14 +46,14 @@ class Parser:
         self,
         reactor: IReactorProcess,
         in_thread: InThread,
+        turn_end: TurnEnd,
         limits: Limits | None = None,
         clock: IReactorTime | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._in_thread = in_thread
         self.pool = WorkerPool(clock or IReactorTime(reactor), reactor, in_thread, self._limits)
-        turn = partial(IReactorTime(reactor).callLater, 0)
-        self._small = Together(in_thread, turn, self._limits.threads)
+        self._small = Together(in_thread, turn_end.add, self._limits.threads)
         self._stopped = False
         self.allowance = Allowance(IReactorFromThreads(reactor), self._limits.memory)
 

@@ -41,6 +41,7 @@ from mailsvc.spool.usage import Usage
 from mailsvc.spool.view import MIB, SpoolLimits
 from mailsvc.spool.workshop import Workshop
 from mailsvc.spool.writer import SpoolReactor, Writer
+from mailsvc.turnend import TurnEnd
 
 
 class EmbeddedSpool(Oversight):
@@ -55,6 +56,7 @@ class EmbeddedSpool(Oversight):
     :param segment_size: octets of a segment; less if the spool may hold less than eight of them.
     :param spill_above: octets of a content beyond which it has a file of its own.
     :param arriving: counts what has come from peers so far: while more comes, more may be to store.
+    :param turn_end: the reactor's, shared with whoever else has one.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class EmbeddedSpool(Oversight):
         segment_size: int = 64 * MIB,
         spill_above: int = 256 << 10,
         arriving: Callable[[], int] = lambda: 0,
+        turn_end: TurnEnd | None = None,
     ) -> None:
         self._reactor = reactor
         self._emit = emit
         self._now = now
         self._arriving = arriving
+        self._turn_end = turn_end or TurnEnd(reactor.callLater)
         self._files = files = files or Files()
         self._layout = layout = Layout(directory)
         self._usage = usage = Usage(limits)
@@ -150,6 +154,7 @@ class EmbeddedSpool(Oversight):
             self._emit_anywhere,
             self._shelf.remove,
             self._arriving,
+            self._turn_end,
         )
         self._workshop.writer.start()
         await self._workshop.change(lambda transaction: None)

@@ -25,7 +25,8 @@ _LULL = 0.002
 class Gathering(Generic[J]):
     """Gathers jobs, in the reactor's thread.
 
-    :param call_later: the reactor's; in 0 seconds: in the next turn at the latest.
+    :param call_later: the reactor's.
+    :param at_turn_end: calls at the end of this turn of the reactor.
     :param now: seconds since whenever.
     :param arriving: counts what has come from peers so far.
     :param hand_over: gives a group to the writer, which then is busy with it.
@@ -34,11 +35,13 @@ class Gathering(Generic[J]):
     def __init__(
         self,
         call_later: Callable[[float, Callable[[], None]], IDelayedCall],
+        at_turn_end: Callable[[Callable[[], None]], None],
         now: Callable[[], float],
         arriving: Callable[[], int],
         hand_over: Callable[[list[J]], None],
     ) -> None:
         self._call_later = call_later
+        self._at_turn_end = at_turn_end
         self._now = now
         self._arriving = arriving
         self._hand_over = hand_over
@@ -84,7 +87,7 @@ class Gathering(Generic[J]):
         self._before = -1
         self._since = self._now()
         self._awaited = True
-        self._call_later(0, self._turned)
+        self._at_turn_end(self._turned)
 
     def _turned(self) -> None:
         """Hand the jobs over, unless this turn brought some and so the next may, too."""
@@ -96,7 +99,7 @@ class Gathering(Generic[J]):
         if waited >= 0:
             if count != self._before and waited < _GATHER:
                 self._before = count
-                self._call_later(0, self._turned)
+                self._at_turn_end(self._turned)
                 return
             left = min(self._took, _LULL) - waited
             if len(self._jobs) < self._last and left > 0:

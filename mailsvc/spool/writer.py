@@ -22,6 +22,7 @@ from mailsvc.spool.messages import Memory
 from mailsvc.spool.records import Accepting
 from mailsvc.spool.rows import Transaction, begin
 from mailsvc.spool.segments import Segments
+from mailsvc.turnend import TurnEnd
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +50,7 @@ class SpoolReactor(Threads, Protocol):
     def callLater(  # noqa: N802
         self, delay: float, callable: Callable[..., object], *args: object
     ) -> IDelayedCall:
-        """Call a function later; in 0 seconds: in the next turn at the latest."""
+        """Call a function later."""
 
 
 class Job:
@@ -140,6 +141,7 @@ class Writer:
         emit: Emit,
         remove: Callable[[Sequence[str]], None],
         arriving: Callable[[], int],
+        turn_end: TurnEnd,
     ) -> None:
         self._reactor = reactor
         self._connect = connect
@@ -152,7 +154,7 @@ class Writer:
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         #: For the reactor's thread.
         self._gathering: Gathering[Job] = Gathering(
-            reactor.callLater, now, arriving, self._hand_over
+            reactor.callLater, turn_end.add, now, arriving, self._hand_over
         )
         self._connection: sqlite3.Connection | None = None
         #: Ids of messages whose commit failed, until their absence is confirmed; None: no failure.

@@ -772,10 +772,13 @@ class StopTests(DispatchTestCase):
         self.assertEqual(len(self.spool.rows), 1)
 
     def test_before_the_first_turn(self) -> None:
-        self.dispatcher.replace({"app": Destination("app", Receiver())})
+        receiver = Receiver()
+        self.spool.add("app")
+        self.dispatcher.replace({"app": Destination("app", receiver)})
         self.dispatcher.start()
         self.assertIsNone(self.successResultOf(self.stop()))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.turn()
+        self.assertEqual((receiver.seen, self.clock.getDelayedCalls()), ([], []))
 
     def test_attempts_may_end_within_the_limit(self) -> None:
         receiver = Receiver("wait")

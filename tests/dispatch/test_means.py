@@ -12,13 +12,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from mailsvc.dispatch.means import Means
 from mailsvc.events import AttemptBroke, Event
 from mailsvc.interfaces import ISpool
+from mailsvc.turnend import TurnEnd
 
 
 class RunTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events: list[Event] = []
+        clock = Clock()
         self.means = Means(
-            cast(ISpool, None), Clock(), self.events.append, Random(1), lease=60, watchers={}
+            cast(ISpool, None),
+            clock,
+            self.events.append,
+            Random(1),
+            lease=60,
+            turn_end=TurnEnd(clock.callLater),
+            watchers={},
         )
 
     def told(self) -> str:

@@ -193,6 +193,8 @@ class WellTests(DispatchTestCase):
         self.assertEqual(self.spool.recorded, [])
         self.assertIsNone(self.successResultOf(self.stop()))
         self.assertEqual(self.spool.recorded, [(name, Done())])
+        self.turn()
+        self.assertEqual(self.spool.recorded, [(name, Done())])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,17 +20,12 @@ class Turns:
         self._later = Clock()
         self._groups: list[int] = []
         self.gathering: Gathering[int] = Gathering(
-            self._call_later,
+            self._later.callLater,
+            self._next.append,
             lambda: self.now,
             lambda: self.arrived,
             lambda group: self._groups.append(len(group)),
         )
-
-    def _call_later(self, delay: float, call: Callable[[], None]) -> IDelayedCall:
-        if delay:
-            return self._later.callLater(delay, call)
-        self._next.append(call)
-        return Clock().callLater(0, call)
 
     def submit(self, count: int) -> None:
         """Add so many jobs."""
@@ -41,7 +35,8 @@ class Turns:
     def turn(self, after: float = 0.0) -> list[int]:
         """Make a turn after so many seconds; return the sizes of the groups handed over in it."""
         self.now += after
-        calls, self._next = self._next, []
+        calls = self._next.copy()
+        self._next.clear()
         self._later.advance(after)
         for call in calls:
             call()
