@@ -69,6 +69,7 @@ COMPILED = (
     "mailsvc/timing.py",
     "mailsvc/transaction.py",
     "mailsvc/turnend.py",
+    "mailsvc/wording.py",
 )
 
 #: What else a compilation needs; with what mailsvc itself needs, so that its types are known.

@@ -1,9 +1,8 @@
 """Every log event, worded here and nowhere else.
 
 An event is a frozen struct: its class is its name, its fields are what the JSON lines carry, and
-:meth:`Event.text` is the line for people.  Peer-controlled text goes through :func:`shown`, so that
-no line holds a byte that a terminal or a log parser would act on.  No event carries content,
-passwords or secrets.
+:meth:`Event.text` is the line for people, of words that :mod:`mailsvc.wording` makes safe to show.
+No event carries content, passwords or secrets.
 """
 
 from __future__ import annotations
@@ -13,21 +12,9 @@ from typing import ClassVar
 
 from msgspec import Struct, structs
 
+from mailsvc import wording
 from mailsvc.message import Address
-
-
-def printable(text: object, limit: int = 256) -> str:
-    """Return ``text`` in printable ASCII, escaped as Python would, at most ``limit`` long."""
-    raw = str(text)
-    short = raw if len(raw) <= limit else raw[: limit - 3] + "..."
-    if short.isascii() and short.isprintable():
-        return short
-    return short.encode("unicode_escape").decode("ascii")
-
-
-def shown(text: object, limit: int = 256) -> str:
-    """Return :func:`printable` text that is one word: spaces are escaped, too."""
-    return printable(text, limit).replace(" ", "\\x20")
+from mailsvc.wording import printable, shown
 
 
 class Event(Struct, frozen=True):
@@ -53,20 +40,6 @@ class Event(Struct, frozen=True):
 Emit = Callable[[Event], None]
 
 
-def _path(address: Address | None) -> str:
-    return f"<{shown(address)}>" if address is not None else "<>"
-
-
-def _envelope(reverse_path: Address | None, recipients: tuple[Address, ...]) -> str:
-    to = ",".join([_path(address) for address in recipients[:5]])
-    more = f" and {len(recipients) - 5} more" if len(recipients) > 5 else ""
-    return f"from={_path(reverse_path)} to={to}{more}"
-
-
-def _client(host: str, user: str | None = None) -> str:
-    return f"client={shown(host)}" + (f" user={shown(user)}" if user is not None else "")
-
-
 class MessageAccepted(Event, frozen=True):
     """250 was answered: the message is durable.
 
@@ -86,8 +59,8 @@ class MessageAccepted(Event, frozen=True):
         """Return the line for people."""
         names = ",".join([shown(name) for name in self.destinations])
         return (
-            f"accepted {self.id} {_envelope(self.reverse_path, self.recipients)}"
-            f" destination={names} size={self.size} {_client(self.client, self.user)}"
+            f"accepted {self.id} {wording.envelope(self.reverse_path, self.recipients)}"
+            f" destination={names} size={self.size} {wording.client(self.client, self.user)}"
             f" in {self.seconds:.3f}s"
         )
 
@@ -110,8 +83,8 @@ class MessageRefused(Event, frozen=True):
     def text(self) -> str:
         """Return the line for people."""
         return (
-            f"refused {self.id} {_envelope(self.reverse_path, self.recipients)} size={self.size}"
-            f" {_client(self.client, self.user)} in {self.seconds:.3f}s:"
+            f"refused {self.id} {wording.envelope(self.reverse_path, self.recipients)}"
+            f" size={self.size} {wording.client(self.client, self.user)} in {self.seconds:.3f}s:"
             f" {printable(self.reply, 200)}"
         )
 
@@ -133,7 +106,7 @@ class CommandRefused(Event, frozen=True):
         sender = f" from=<{shown(self.reverse_path)}>" if self.reverse_path is not None else ""
         return (
             f"refused {printable(self.command)} {shown(self.subject)}{sender}"
-            f" {_client(self.client)}: {printable(self.reply, 200)}"
+            f" {wording.client(self.client)}: {printable(self.reply, 200)}"
         )
 
 
@@ -149,8 +122,8 @@ class HeaderRefused(Event, frozen=True):
         return f"closed proxy={shown(self.proxy)}: its PROXY header {printable(self.reason, 200)}"
 
 
-class Delivered(Event, frozen=True):
-    """A destination answers for the message now."""
+class _Attempted(Event, frozen=True):
+    """What became of an attempt."""
 
     id: str
     destination: str
@@ -158,23 +131,32 @@ class Delivered(Event, frozen=True):
     recipient: Address
     attempt: int
     size: int
+
+    def _delivery(self) -> str:
+        return wording.delivery(
+            self.id,
+            self.reverse_path,
+            self.recipient,
+            self.destination,
+            self.attempt,
+            self.size,
+        )
+
+
+class Delivered(_Attempted, frozen=True):
+    """A destination answers for the message now."""
+
     seconds: float
 
     def text(self) -> str:
         """Return the line for people."""
-        return f"delivered {_delivery(self)} in {self.seconds:.3f}s"
+        return f"delivered {self._delivery()} in {self.seconds:.3f}s"
 
 
-class Deferred(Event, frozen=True):
+class Deferred(_Attempted, frozen=True):
     """An attempt failed; there will be another."""
 
     level: ClassVar[str] = "warn"
-    id: str
-    destination: str
-    reverse_path: Address | None
-    recipient: Address
-    attempt: int
-    size: int
     reason: str
     retry_in: float
     seconds: float
@@ -182,34 +164,21 @@ class Deferred(Event, frozen=True):
     def text(self) -> str:
         """Return the line for people."""
         return (
-            f"deferred {_delivery(self)} again in {self.retry_in:.0f}s, took {self.seconds:.3f}s:"
+            f"deferred {self._delivery()} again in {self.retry_in:.0f}s, took {self.seconds:.3f}s:"
             f" {printable(self.reason, 200)}"
         )
 
 
-class Died(Event, frozen=True):
+class Died(_Attempted, frozen=True):
     """A delivery became a dead letter."""
 
     level: ClassVar[str] = "error"
-    id: str
-    destination: str
-    reverse_path: Address | None
-    recipient: Address
-    attempt: int
-    size: int
     reason: str
     seconds: float
 
     def text(self) -> str:
         """Return the line for people."""
-        return f"dead {_delivery(self)}, took {self.seconds:.3f}s: {printable(self.reason, 200)}"
-
-
-def _delivery(event: Delivered | Deferred | Died) -> str:
-    return (
-        f"{event.id} from={_path(event.reverse_path)} to={_path(event.recipient)}"
-        f" destination={shown(event.destination)} attempt={event.attempt} size={event.size}"
-    )
+        return f"dead {self._delivery()}, took {self.seconds:.3f}s: {printable(self.reason, 200)}"
 
 
 class Notified(Event, frozen=True):
@@ -226,7 +195,7 @@ class Notified(Event, frozen=True):
     def text(self) -> str:
         """Return the line for people."""
         return (
-            f"notified {_path(self.sender)} of {shown(self.id)} {shown(self.action)}"
+            f"notified {wording.path(self.sender)} of {shown(self.id)} {shown(self.action)}"
             f" notice={shown(self.notice)}"
         )
 

@@ -19,7 +19,8 @@ from twisted.logger import (
 )
 from zope.interface import classImplements
 
-from mailsvc.events import Event, printable
+from mailsvc.events import Event
+from mailsvc.wording import printable
 
 _log = Logger(namespace="mailsvc")
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}

@@ -21,6 +21,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.message",
             "mailsvc.parsed",
             "mailsvc.units",
+            "mailsvc.wording",
         }
     ),
     1: frozenset(

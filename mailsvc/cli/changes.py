@@ -10,8 +10,8 @@ from mailsvc.cli.places import Queue, queue_of
 from mailsvc.cli.queue import entries_table, of_destination
 from mailsvc.cli.screen import OK, PROBLEM, USAGE, CommandError, Screen, plural
 from mailsvc.control.protocol import PAGE, QueueReport
-from mailsvc.events import printable
 from mailsvc.spool.view import QueueEntry, State
+from mailsvc.wording import printable
 
 #: Deliveries that one request of a command for many changes: small enough to show progress.
 _CHUNK = 200

@@ -15,7 +15,7 @@ from mailsvc.cli import changes, configuration, queue, sendtest, users
 from mailsvc.cli.places import DEFAULT_SPOOL
 from mailsvc.cli.screen import PROBLEM, CommandError, Screen, standard_screen
 from mailsvc.errors import MailsvcError
-from mailsvc.events import printable
+from mailsvc.wording import printable
 
 #: What each command does: its arguments and the screen to its exit code.
 Run = Callable[[Namespace, Screen], int]

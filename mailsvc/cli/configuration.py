@@ -10,7 +10,7 @@ from mailsvc.cli.places import directory_of, servers
 from mailsvc.cli.screen import OK, PROBLEM, CommandError, Screen, plural
 from mailsvc.control import protocol as wire
 from mailsvc.errors import ConfigError
-from mailsvc.events import printable
+from mailsvc.wording import printable
 
 if TYPE_CHECKING:
     from mailsvc.settings import Settings

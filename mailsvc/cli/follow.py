@@ -8,8 +8,8 @@ from collections.abc import Collection
 from mailsvc.cli.places import Queue
 from mailsvc.cli.screen import OK, PROBLEM, Screen, plural
 from mailsvc.control.protocol import QueueReport
-from mailsvc.events import printable
 from mailsvc.spool.view import DestinationSummary
+from mailsvc.wording import printable
 
 #: Seconds between two looks.
 _LOOK = 0.25

@@ -9,8 +9,8 @@ from typing import get_args
 from mailsvc.cli.places import Queue, queue_of
 from mailsvc.cli.screen import OK, CommandError, Screen, octets, plural
 from mailsvc.control.protocol import PAGE, DestinationReport, QueueReport
-from mailsvc.events import printable
 from mailsvc.spool.view import DestinationSummary, QueueEntry, State
+from mailsvc.wording import printable
 
 
 def add_commands(add: Callable[..., ArgumentParser]) -> None:

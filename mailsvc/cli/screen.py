@@ -14,7 +14,7 @@ from typing import TextIO
 import msgspec
 
 from mailsvc.errors import MailsvcError
-from mailsvc.events import printable
+from mailsvc.wording import printable
 
 #: Exit codes.
 OK, PROBLEM, USAGE = 0, 1, 2

@@ -14,8 +14,8 @@ from mailsvc.cli.places import directory_of, servers
 from mailsvc.cli.screen import OK, PROBLEM, CommandError, Screen
 from mailsvc.control import protocol as wire
 from mailsvc.control.client import ControlClient
-from mailsvc.events import printable
 from mailsvc.spool.view import MessageDetail
+from mailsvc.wording import printable
 
 #: Seconds between two looks at what became of the mail.
 _LOOK = 0.1

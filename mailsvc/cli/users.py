@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mailsvc.cli.places import configuration_of
 from mailsvc.cli.screen import OK, PROBLEM, CommandError, Screen
-from mailsvc.events import printable
+from mailsvc.wording import printable
 
 
 def add_commands(add: Callable[..., ArgumentParser]) -> None:

@@ -16,8 +16,8 @@ from twisted.plugin import CachedDropin, getCache, getPlugins
 from twisted.python.modules import getModule
 
 import twisted.plugins
-from mailsvc.events import printable
 from mailsvc.interfaces import IDelivererFactory
+from mailsvc.wording import printable
 
 _OURS = "twisted.plugins.mailsvc_deliverers"
 

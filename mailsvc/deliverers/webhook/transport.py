@@ -30,7 +30,7 @@ from mailsvc.deliverers.webhook.payload import Reactor
 from mailsvc.deliverers.webhook.response import ANSWER_LIMIT, AnswerTooLong, BadAnswer
 from mailsvc.deliverers.webhook.upload import Body, Upload, Watch
 from mailsvc.errors import SpoolError, TransientFailure
-from mailsvc.events import printable
+from mailsvc.wording import printable
 
 
 class _FixedURL(EncodedURL):
