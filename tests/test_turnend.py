@@ -1,10 +1,10 @@
-"""One delayed call for all that waits for the end of the reactor's turn."""
+"""What waits for the end of the reactor's turn, and what waits until there is time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.turnend import TurnEnd
@@ -12,38 +12,59 @@ from mailsvc.turnend import TurnEnd
 
 class TurnEndTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.delayed: list[tuple[float, Callable[[], None]]] = []
-        self.turn_end = TurnEnd(lambda delay, call: self.delayed.append((delay, call)))
+        self.clock = Clock()
+        self.turn_end = TurnEnd(self.clock.callLater)
         self.called: list[str] = []
 
-    def turn(self) -> list[str]:
-        """End the turn, whose delayed call must be the only one; return what was called."""
-        [(delay, call)] = self.delayed
-        self.assertEqual(delay, 0)
-        self.delayed.clear()
-        call()
-        called, self.called = self.called, []
-        return called
-
-    def test_in_order_and_by_one_call(self) -> None:
-        for name in "abc":
+    def add(self, *names: str) -> None:
+        for name in names:
             self.turn_end.add(partial(self.called.append, name))
-        self.assertEqual(self.turn(), ["a", "b", "c"])
-        self.assertEqual(self.delayed, [])
+
+    def put_off(self, *names: str) -> None:
+        for name in names:
+            self.turn_end.put_off(partial(self.called.append, name))
+
+    def test_in_order_and_by_one_delayed_call(self) -> None:
+        self.add("a", "b", "c")
+        [delayed] = self.clock.getDelayedCalls()
+        self.assertEqual((delayed.getTime(), self.called), (self.clock.seconds(), []))
+        self.clock.advance(0)
+        self.assertEqual((self.called, self.clock.getDelayedCalls()), (["a", "b", "c"], []))
 
     def test_what_is_added_meanwhile_has_the_next_turn(self) -> None:
         def first() -> None:
             self.called.append("first")
-            self.turn_end.add(lambda: self.called.append("second"))
-            self.turn_end.add(lambda: self.called.append("third"))
+            self.add("third")
 
         self.turn_end.add(first)
-        self.assertEqual(self.turn(), ["first"])
-        self.assertEqual(self.turn(), ["second", "third"])
-        self.assertEqual(self.delayed, [])
+        self.add("second")
+        self.clock.advance(0)
+        self.assertEqual(self.called, ["first", "second", "third"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_raises_keeps_nothing_from_its_turn(self) -> None:
         self.turn_end.add(lambda: 1 / 0)
-        self.turn_end.add(lambda: self.called.append("next"))
-        self.assertEqual(self.turn(), ["next"])
+        self.add("next")
+        self.clock.advance(0)
+        self.assertEqual(self.called, ["next"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_put_off_until_there_is_time(self) -> None:
+        self.put_off("a", "b")
+        self.add("now")
+        self.clock.advance(0)
+        self.assertEqual(self.called, ["now"])
+        self.turn_end.there_is_time()
+        self.assertEqual(self.called, ["now"])
+        self.clock.advance(0)
+        self.assertEqual(self.called, ["now", "a", "b"])
+        self.turn_end.there_is_time()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_put_off_for_a_millisecond_at_most(self) -> None:
+        self.put_off("a")
+        self.clock.advance(0.0009)
+        self.put_off("b")
+        self.assertEqual(self.called, [])
+        self.clock.advance(0.0001)
+        self.assertEqual((self.called, self.clock.getDelayedCalls()), (["a", "b"], []))

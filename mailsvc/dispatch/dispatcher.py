@@ -43,7 +43,7 @@ class Dispatcher:
         self.lease = lease
         self._clock = clock
         self._watchers: dict[tuple[str, int], Deferred[Verdict]] = {}
-        self._turn_end = turn_end or TurnEnd(clock.callLater)
+        self._turn_end = turn_end or TurnEnd(clock.callLater, at_most=0)
         self._means = Means(spool, clock, emit, random, lease, self._turn_end, self._watchers, tell)
         self._queues: dict[str, DestinationQueue] = {}
         self._marked: list[DestinationQueue] = []
@@ -133,13 +133,13 @@ class Dispatcher:
         return watcher
 
     def _mark(self, queue: DestinationQueue) -> None:
-        """Pump a queue in the next turn of the reactor, so that what happens now is one claim."""
+        """Pump a queue when there is time, so that what happens until then is one claim."""
         if queue.marked or not self._started or self._stopped:
             return
         queue.marked = True
         self._marked.append(queue)
         if len(self._marked) == 1:
-            self._turn_end.add(self._pump)
+            self._turn_end.put_off(self._pump)
 
     def _pump(self) -> None:
         marked, self._marked = self._marked, []

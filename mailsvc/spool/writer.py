@@ -150,6 +150,7 @@ class Writer:
         self._now = now
         self._emit = emit
         self._remove = remove
+        self._turn_end = turn_end
         #: For the writer's thread; None ends it.
         self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         #: For the reactor's thread.
@@ -177,6 +178,7 @@ class Writer:
     def _hand_over(self, group: list[Job]) -> None:
         """Let the thread store a group."""
         self._groups.put(group)
+        self._turn_end.there_is_time()
         if self._ended:
             self._refuse()
 
