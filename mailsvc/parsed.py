@@ -6,19 +6,17 @@ All text is Unicode, whatever the mail declared; what could not be decoded is re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(Struct, frozen=True):
     """One address of a header field (RFC 5322 section 3.4)."""
 
     name: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """A part that is not the body's text or HTML.
 
     :ivar filename: as declared, decoded, without any path; empty if none was declared.
@@ -42,8 +40,7 @@ class Attachment:
     encoding: str = ""
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class ParsedMail:
+class ParsedMail(Struct, frozen=True, weakref=True):
     """A parsed mail; every field is empty where the mail does not have it.
 
     :ivar headers: names as written and values unfolded and decoded (RFC 2047), in order.

@@ -11,10 +11,10 @@ from __future__ import annotations
 import resource
 import struct
 import sys
-from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from mailsvc.mime.limits import Limits
 from mailsvc.mime.mail import parse

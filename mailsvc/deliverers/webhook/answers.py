@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,8 +24,7 @@ _SECONDS = re.compile(r"[0-9]{1,10}")
 _SPACE = re.compile(r"\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer.
 
     :ivar content_type: the field's value, or empty.

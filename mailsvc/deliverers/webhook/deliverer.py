@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 
+from msgspec import Struct
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from mailsvc import secretfile
@@ -56,18 +58,21 @@ _OURS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A request that is ready to go.
 
     :ivar linked: its body holds links to the content, which has to be kept for them.
     :ivar mail: what it was made of: it counts as memory until the request is done.
     """
 
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    body: bytes | Stream = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | Stream
     linked: bool = False
-    mail: ParsedMail | None = field(default=None, repr=False)
+    mail: ParsedMail | None = None
+
+    def __repr__(self) -> str:
+        # Without what may be secret, and what is long.
+        return f"Prepared(linked={self.linked!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from mailsvc.interfaces import IContent
 from mailsvc.message import Delivery
@@ -15,8 +16,7 @@ from mailsvc.secretfile import Secret
 Reactor = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(Struct, frozen=True):
     """A body that is read from the spool while it is sent, so that memory stays constant.
 
     :ivar prefix: octets sent before the content.
@@ -32,8 +32,7 @@ class Stream:
         return len(self.prefix) + self.content.size
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Struct, frozen=True):
     """The format's part of one request.
 
     :ivar content_type: the value of the Content-Type field.
@@ -45,8 +44,7 @@ class Payload:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FormatOptions:
+class FormatOptions(Struct, frozen=True):
     """What a format may know of its destination.
 
     :ivar url: where the request goes (Mailgun's fields depend on how it ends).

@@ -337,7 +337,12 @@ class OptionsTests(Case):
             self.context,
         )
         self.assertNotIn("hunter2", repr(requests.options) + repr(self.context.events))
-        self.assertNotIn(base64.b64encode(b"actionmailbox:hunter2").decode(), repr(requests))
+        credentials = base64.b64encode(b"actionmailbox:hunter2").decode()
+        request = requests.prepare(make_delivery(), MemoryContent(b"\r\nhunter2"), None)
+        self.assertIn(("Authorization", f"Basic {credentials}"), request.headers)
+        for shown in (repr(requests), repr(request)):
+            self.assertNotIn(credentials, shown)
+            self.assertNotIn("hunter2", shown)
 
     def test_the_formats_know_what_they_may(self) -> None:
         secret = self.secret("own")
