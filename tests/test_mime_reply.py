@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsvc.mime.htmltext import html_to_text
-from mailsvc.mime.reply import split_reply
+from mailsvc.mime.reply import split_lines, split_reply
 
 #: One line, as the mail programs of many languages write it above a quotation.
 ATTRIBUTIONS = (
@@ -30,6 +32,13 @@ ATTRIBUTIONS = (
     "2024年1月1日(月) 10:00 Bob <bob@example.org>:",
     "Bob <bob@example.org> 于2024年1月1日周一 10:00写道：",
     "2024년 1월 1일 (월) 오전 10:00, Bob <bob@example.org>님이 작성:",
+)
+
+#: What lines are made of: little of it means anything, so that most texts have no history.
+SCRAPS = (
+    *("word", "über", " ", "\t", "\xa0", "\x0b", "-", "--", "-- ", ">", ":", "：", "_", "="),
+    *("___ original message", "=== original message", "-- original message"),
+    *("Sent from my iPhone", "From: a", "Sent: b", "To: c", "On 1 May b@x wrote:"),
 )
 
 OUTLOOK = (
@@ -135,6 +144,23 @@ class ReplyTests(SynchronousTestCase):
             ),
         ):
             self.assertEqual(split_reply(text, limit), wanted)
+
+    @settings(deadline=None, max_examples=500)
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from(("", "one two", "über ", " > a", "\t> a", "Sent from my iPhone")),
+                st.lists(st.sampled_from(SCRAPS), max_size=3).map("".join),
+            ),
+            max_size=6,
+        ).map("\n".join),
+        st.integers(0, 60),
+    )
+    def test_a_text_without_marks_is_split_as_its_lines_are(self, text: str, limit: int) -> None:
+        cut = text.find("\n", limit)
+        searched, rest = (text, "") if cut < 0 else (text[:cut], text[cut:])
+        wanted = split_lines(searched.split("\n"), rest)
+        self.assertEqual(split_reply(text, limit), wanted)
 
 
 class HtmlTextTests(SynchronousTestCase):

@@ -80,6 +80,8 @@ _DEVICE = re.compile(
 
 #: What a line that matters begins with, beside those that have a colon somewhere.
 _MARKS = frozenset(" \t>-_=")
+#: The end of a line before such a one, or behind a blank.
+_MARKED = re.compile(r"\n(?:[ \t>_=-]|(?<=[^\S\n]\n))")
 
 
 def split_reply(text: str, limit: int = 1024 * 1024) -> tuple[str, str]:
@@ -90,7 +92,18 @@ def split_reply(text: str, limit: int = 1024 * 1024) -> tuple[str, str]:
     """
     cut = text.find("\n", limit)
     text, rest = (text, "") if cut < 0 else (text[:cut], text[cut:])
-    lines = text.split("\n")
+    if ":" in text or "：" in text or text[:1] in _MARKS or rest or _MARKED.search(text):
+        return split_lines(text.split("\n"), rest)
+    # No line is other than it will be, and none can end the reply: a third of the time of a look at
+    # each (4 µs for 5 KB, not 13).
+    return _without_device(text.rstrip())
+
+
+def split_lines(lines: Sequence[str], rest: str = "") -> tuple[str, str]:
+    """Return what :func:`split_reply` does, by a look at each line.
+
+    :param rest: what follows the lines, unread.
+    """
     kept: list[str] = []
     written = 0
     for number, line in enumerate(lines):
@@ -193,23 +206,24 @@ def _outlook(lines: Sequence[str], number: int) -> bool:
 
 
 def _without_signature(lines: list[str], rest: str = "") -> tuple[str, str]:
-    """Return text and signature (RFC 3676 section 4.3: after a line of "-- ").
-
-    :param rest: what follows the lines, unread.
-    """
-    lines = [line.rstrip() for line in lines]
+    """Return text and signature (RFC 3676 section 4.3: after a line of "-- ")."""
+    lines = list(map(str.rstrip, lines))
     for number, line in enumerate(lines):
         # The separator's space is often lost on the way.
         if line == "--" and any(lines[:number]):
             return _joined(lines[:number]), _joined(lines[number + 1 :], rest)
-    if rest:
-        return _joined(lines, rest), ""
-    end = len(lines)
-    while end and not lines[end - 1]:
-        end -= 1
-    if end > 1 and _DEVICE.fullmatch(lines[end - 1].strip()[:_LOOKED_AT].lower()):
-        return _joined(lines[: end - 1]), lines[end - 1].strip()
-    return _joined(lines[:end]), ""
+    return (_joined(lines, rest), "") if rest else _without_device("\n".join(lines).rstrip("\n"))
+
+
+def _without_device(text: str) -> tuple[str, str]:
+    """Return text and signature, where only the last line may be one: a telephone's.
+
+    :param text: without blanks at the end of any line.
+    """
+    above, newline, last = text.rpartition("\n")
+    if newline and _DEVICE.fullmatch(last.strip()[:_LOOKED_AT].lower()):
+        return above.strip("\n"), last.strip()
+    return text.strip("\n"), ""
 
 
 def _joined(lines: Sequence[str], rest: str = "") -> str:
