@@ -25,13 +25,14 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
     notes = Notes()
     tree = Tree(octets, limits, notes)
     headers: list[tuple[str, str]] = []
-    first: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
     lists: dict[str, list[str]] = {name: [] for name in _LISTS}
     for name, value in tree.fields:
         key = name.lower()
         text = fields.raw_text(value, notes)
-        headers.append((name, fields.decoded_words(text, notes, key in fields.OF_ADDRESSES)))
-        first.setdefault(key, text)
+        shown = fields.decoded_words(text, notes, key in fields.OF_ADDRESSES)
+        headers.append((name, shown))
+        first.setdefault(key, (text, shown))
         if key in lists:
             lists[key].append(text)
     boxes = {name: _boxes(values, limits, notes) for name, values in lists.items()}
@@ -58,9 +59,9 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
         cc=boxes["cc"],
         bcc=boxes["bcc"],
         reply_to=boxes["reply-to"],
-        subject=fields.decoded_words(first.get("subject", ""), notes),
-        date=fields.date(first.get("date", ""), notes),
-        message_id=fields.identifier(first.get("message-id", "")),
+        subject=first.get("subject", _NONE)[1],
+        date=fields.date(first.get("date", _NONE)[0], notes),
+        message_id=fields.identifier(first.get("message-id", _NONE)[0]),
         text=text,
         html=html,
         reply=reply,
@@ -70,6 +71,8 @@ def parse(octets: bytes, limits: Limits) -> ParsedMail:
     )
 
 
+#: A field that is not there: its text and what is shown of it.
+_NONE = ("", "")
 _LISTS = ("from", "to", "cc", "bcc", "reply-to")
 
 
