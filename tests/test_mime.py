@@ -12,6 +12,7 @@ from mailsvc.mime import fields
 from mailsvc.mime.charsets import codec_of, decoded
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.mime.mail import parse
+from mailsvc.mime.parts import Tree
 from mailsvc.parsed import Mailbox, ParsedMail
 
 
@@ -464,6 +465,16 @@ _SCRAPS = st.sampled_from(
 )
 
 
+#: What a multipart is taken apart by.
+_MARKS = st.sampled_from(
+    [
+        *(b"\r\n", b"\n", b"\r", b"\n--b\n", b"\r\n--b\r\n", b"--b", b"--b--", b"--c\n", b"--c--"),
+        *(b"Content-Type: multipart/mixed; boundary=b\n\n", b"Content-Type: message/rfc822\n"),
+        b"Content-Type: multipart/digest; boundary=c\n\n",
+    ]
+)
+
+
 class AnyOctetsTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(st.lists(st.one_of(_SCRAPS, st.binary(max_size=8)), max_size=40))
@@ -481,3 +492,19 @@ class AnyOctetsTests(SynchronousTestCase):
         for _, value in got.headers:
             self.assertNotIn("\n", value)
             self.assertNotIn("\r", value)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(st.one_of(_SCRAPS, _MARKS), max_size=60))
+    def test_parts_follow_each_other(self, scraps: list[bytes]) -> None:
+        """No part begins behind its end, or before the end of the last: they are cut out by that.
+
+        Compiled, a slice of octets whose end lies before its start raises SystemError.
+        """
+        octets = b"".join((b"Content-Type: multipart/mixed; boundary=b\r\n\r\n", *scraps))
+        position = 0
+        for part in Tree(octets, Limits(), Notes()).leaves:
+            self.assertEqual(
+                [position, part.head, part.start, part.end, len(octets)],
+                sorted([position, part.head, part.start, part.end, len(octets)]),
+            )
+            position = part.end

@@ -96,7 +96,7 @@ def body_start(octets: bytes, start: int, end: int) -> tuple[int, int]:
         body = found + 3
     else:
         return end, end
-    return (found - 1 if octets[found - 1 : found] == b"\r" and found > start else found), body
+    return (found - 1 if octets.endswith(b"\r", start, found) else found), body
 
 
 def split_fields(block: bytes, limits: Limits, notes: Notes) -> tuple[Fields, int | None]:
@@ -146,8 +146,10 @@ def decoded_words(text: str, notes: Notes, phrases: bool = False) -> str:
     :param phrases: the words are names in an address list: one with a comma in it, say, is quoted,
         so that what comes out is the same list.
     """
-    if "=?" not in text:
-        return one_line(text)
+    return _decoded_words(text, notes, phrases) if "=?" in text else one_line(text)
+
+
+def _decoded_words(text: str, notes: Notes, phrases: bool) -> str:
     pieces: list[str] = []
     octets: list[bytes] = []
     charset = ""

@@ -180,4 +180,4 @@ class Tree:
     def _before(self, at: int) -> int:
         """Return where the line end before a delimiter begins: it belongs to the delimiter."""
         end = at - 1
-        return end - 1 if self._octets[end - 1 : end] == b"\r" else end
+        return end - 1 if self._octets.endswith(b"\r", 0, end) else end
