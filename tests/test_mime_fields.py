@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsvc.mime.fields import addresses, body_start, date, decoded_words, split_fields
+from mailsvc.mime.fields import addresses, body_start, decoded_words, split_fields
 from mailsvc.mime.limits import Limits, Notes
 from mailsvc.parsed import Mailbox
 
@@ -68,31 +66,6 @@ class HeaderBlockTests(SynchronousTestCase):
         fields, stray = split_fields(block, Limits(), Notes())
         given_fields = [(name, value.encode("ascii", "surrogateescape")) for name, value in fields]
         self.assertEqual((given_fields, stray), plain_split(block))
-
-
-def plain_date(text: str) -> str:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return ""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-
-
-class DateTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=500)
-    @given(
-        st.tuples(
-            st.sampled_from(("", "", "Mon, ", "mon, ", "Monday, ")),
-            st.sampled_from(("1", "01", "00", "0", "9", "28", "29", "31", "\u0663")),
-            st.sampled_from((" Jan ", " Feb ", " Dec ", " dec ", " Foo ")),
-            st.sampled_from(("2024", "1999", "99", "0099", "2100", "0001")),
-            st.sampled_from((" 00:00:00", " 23:59:59", " 23:59:60", " 24:00:00", " 9:30:00")),
-            st.sampled_from((" +0000", " -0000", " -0030", " +0530", " +1459", " +2500", " GMT")),
-            st.sampled_from(("", "", " (UTC)", " (x", " ")),
-        ).map("".join)
-    )
-    def test_a_common_date_is_read_as_any_other(self, text: str) -> None:
-        self.assertEqual(date(text, Notes()), plain_date(text))
 
 
 class PhraseTests(SynchronousTestCase):

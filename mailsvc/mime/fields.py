@@ -65,18 +65,6 @@ _PIECE = re.compile(
 )
 _COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
 _DATE_LENGTH = 128
-#: A date as nearly all are written (RFC 5322 section 3.3), on a day that every month has; "-0000"
-#: says that the offset is unknown.
-_DATE = re.compile(
-    r"(?:[A-Z][a-z]{2}, )?(0?[1-9]|1[0-9]|2[0-8])"
-    r" (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ((?:19|20)[0-9]{2})"
-    r" ((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
-    r" (?!-0000)([+-](?:0[0-9]|1[0-4]))([0-5][0-9])(?: \([A-Z]{1,5}\))?"
-)
-_MONTHS = {
-    name: f"{number:02}"
-    for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
-}
 
 
 def body_start(octets: bytes, start: int, end: int) -> tuple[int, int]:
@@ -333,12 +321,9 @@ def date(text: str, notes: Notes) -> str:
     """Return a Date field in ISO 8601, with an offset from UTC, or nothing if it is no date."""
     if not text:
         return ""
-    if found := _DATE.fullmatch(text):
-        # In a third of the time (1 µs, not 3).
-        day, month, year, time, hours, minutes = found.groups()
-        return f"{year}-{_MONTHS[month]}-{day:0>2}T{time}{hours}:{minutes}"
     try:
         moment = parsedate_to_datetime(text[:_DATE_LENGTH])
+        # "-0000" says that the offset is unknown (RFC 5322 section 3.3).
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
     except (ValueError, TypeError, IndexError, OverflowError):
         notes.add("Date: not a date")
