@@ -104,8 +104,8 @@ measure. Only the servers that are compared with and without idle connections ha
 `/dev/shm`, if it is there. Postfix needs root. What is not installed is left out, with a note.
 
 "What is in the way" needs a run of all sections with all servers: what mailsvc's parts cost is in
-`parts/`, what they are compared with in `obstacles/`. The canned server, and the servers of mailsvc
-that note what is seen from within only (`programs/noting_twistd.py`), are started for it.
+`parts/`, what they are compared with in `obstacles/`. The two canned servers, and the servers of
+mailsvc that note what is seen from within only (`programs/noting_twistd.py`), are started for it.
 
 All servers listen on 127.0.0.1. A soak may run beside the rest with a `--work` of its own and
 `--figures` of the other's. Which system calls come before a 250, and in which order, is not a

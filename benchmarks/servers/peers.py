@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks.servers.server import Server, files_below, set_aside
-from benchmarks.workplace import HERE, program
+from benchmarks.workplace import HERE, Workplace, program
 
 _PROGRAMS = HERE / "programs"
 
@@ -34,6 +36,34 @@ class TwistedCanned(Server):
         script = _PROGRAMS / "canned_server.py"
         files = [str(each) for each in self.workplace.certificate()]
         return [[sys.executable, str(script), str(self.port), *files]]
+
+
+class TwistedGrouping(Server):
+    """The same, but that it keeps contents and rows: what any durable server costs at the least."""
+
+    key, title, durable = "grouping", "Twisted, canned replies, stores in groups", True
+
+    def __init__(self, workplace: Workplace) -> None:
+        super().__init__(workplace)
+        self._before = 0
+
+    def commands(self) -> list[list[str]]:
+        """Return its command."""
+        script = _PROGRAMS / "grouping_server.py"
+        return [[sys.executable, str(script), str(self.port), str(self.directory)]]
+
+    def counted(self) -> int:
+        """Count the rows."""
+        return self._rows() - self._before
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        self._before = self._rows()
+
+    def _rows(self) -> int:
+        with closing(sqlite3.connect(self.directory / "rows.db")) as rows:
+            count: int = rows.execute("SELECT count(*) FROM messages").fetchone()[0]
+        return count
 
 
 class _Files(Server):
