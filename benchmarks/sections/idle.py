@@ -35,7 +35,7 @@ OURS = f"{OursDiscarding.title}, plain, KiB"
 def idle(run: Run) -> Section:
     """What one costs, and what 10,000 of them do to the others."""
     section = Section()
-    many, some = (500, 100) if run.quick else (10_000, 1_000)
+    many, some = (2_000, 100) if run.quick else (10_000, 1_000)
     # Half as long as others' and four times as many: it is the pairs that count.
     seconds = run.seconds / 2
     # A rate that leaves air, so that it is the latency which shows what the idle ones cost.
