@@ -66,7 +66,6 @@ class Outcomes:
         self._queue = queue
         self._records = Records(means, queue.trouble)
         self._well: list[Attempt] = []
-        self._finishing = False
         self._stopped = False
 
     def stop(self) -> None:
@@ -91,14 +90,12 @@ class Outcomes:
         self.recording += 1
         self._succeeded()
         self._well.append(attempt)
-        if not self._finishing:
-            self._finishing = True
+        if len(self._well) == 1:
             means.turn_end.add(self._finish)
         self._queue.freed()
         return True
 
     def _finish(self) -> None:
-        self._finishing = False
         attempts, self._well = self._well, []
         if attempts:
             self._means.run(self._finished(attempts), "-", self._name)
