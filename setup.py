@@ -58,6 +58,7 @@ COMPILED = (
     "mailsvc/smtp/parameters.py",
     "mailsvc/smtp/policy.py",
     "mailsvc/smtp/replies.py",
+    "mailsvc/smtp/scan.py",
     "mailsvc/smtp/session.py",
     "mailsvc/smtp/states.py",
     "mailsvc/smtp/transfer.py",
