@@ -30,7 +30,7 @@ def plain_paired(data: bytes, after_cr: bool) -> bool:
 #: How this machine does it, and how it is done where there is no StringZilla.
 WAYS = [
     {name: getattr(scan, name) for name in ("_count", "_find", "_translate")},
-    {"_count": bytes.count, "_find": bytes.find, "_translate": bytes.translate},
+    {"_count": bytes.count, "_find": bytes.find, "_translate": scan.bytes_translate},
 ]
 
 
@@ -43,6 +43,15 @@ class ScanTests(SynchronousTestCase):
         for way in WAYS:
             with patch.multiple(scan, **way):
                 self.assertEqual(scan.paired(data, after_cr), plain_paired(data, after_cr), data)
+
+    def test_paired_looks_across_its_pieces(self) -> None:
+        for way in WAYS:
+            for tail, good in ((b"\r\n", True), (b"\r", True), (b"\n", False), (b"\rx", False)):
+                for size in range((1 << 16) - 3, (1 << 16) + 2):
+                    data = b"x" * size + tail
+                    with patch.multiple(scan, **way):
+                        self.assertEqual(scan.paired(data, False), good, (size, tail))
+                        self.assertEqual(scan.paired(data + b"\n", False), tail == b"\r")
 
     @settings(max_examples=1000, deadline=None)
     @given(OCTETS, st.sampled_from([b"\r\n.", b"\r\n.\r\n"]), st.integers(0, 100))
