@@ -20,8 +20,6 @@ _NOT_PRINTABLE_UTF8 = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x80-\x9f\u2028\u2029\
 #: Octets of text that fit a reply line of 512 with code, separator, enhanced code and CRLF
 #: (RFC 5321 section 4.5.3.1.5).
 _REPLY_TEXT = 480
-#: Characters of text that fit behind any enhanced code.
-_SHORT = 400
 
 
 class Address(Struct, frozen=True):
@@ -67,11 +65,6 @@ class Reply(Struct, frozen=True):
         Whatever the text holds, only HT and 0x20 to 0x7E leave (and UTF-8 where ``utf8`` says that
         the peer understands it, RFC 6531 section 3.5), at most 512 octets a line.
         """
-        text = self.text
-        if text.isascii() and text.isprintable() and 0 < len(text) <= _SHORT:
-            # Nearly every reply: there is nothing in it to replace or to cut.
-            status = f"{self.status} " if self.status else ""
-            return f"{self.code} {status}{text}\r\n".encode("ascii")
         unwanted = _NOT_PRINTABLE_UTF8 if utf8 else _NOT_PRINTABLE
         prefix = f"{self.status} " if self.status else ""
         lines = [unwanted.sub("?", line) or "-" for line in self.text.split("\n")]

@@ -74,7 +74,7 @@ class ReplyTests(SynchronousTestCase):
     def test_short_and_long_texts_are_written_alike(
         self, text: str, times: int, status: str
     ) -> None:
-        """The quick way for plain texts equals the plain one."""
+        """Each line for itself, whatever its length."""
         text *= times
         lines = []
         for line in text.split("\n"):

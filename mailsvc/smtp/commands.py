@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from mailsvc.message import Reply
 from mailsvc.smtp import grammar, login, replies, transfer
@@ -156,13 +157,14 @@ def mail(talk: Conversation, argument: bytes) -> None:
 
 
 def _sender_answered(talk: Conversation, answer: Answer) -> None:
-    if isinstance(answer, Reply):
-        talk.say(answer)
-        if answer.code >= 300:
+    if answer is None:
+        talk.send(replies.SENDER_OK)
+    else:
+        reply = cast(Reply, answer)
+        talk.say(reply)
+        if reply.code >= 300:
             talk.finish()
             return
-    else:
-        talk.send(replies.SENDER_OK)
     talk.move(Move.SENDER_ACCEPTED)
     talk.transactions += 1
 
@@ -196,14 +198,15 @@ def rcpt(talk: Conversation, argument: bytes) -> None:
 
 
 def _recipient_answered(talk: Conversation, answer: Answer) -> None:
-    if isinstance(answer, Reply):
-        if answer.code >= 500 and talk.guessed():
-            return
-        talk.say(answer)
-        if answer.code >= 300:
-            return
-    else:
+    if answer is None:
         talk.send(replies.RECIPIENT_OK)
+    else:
+        reply = cast(Reply, answer)
+        if reply.code >= 500 and talk.guessed():
+            return
+        talk.say(reply)
+        if reply.code >= 300:
+            return
     talk.recipients += 1
     talk.move(Move.RECIPIENT_ACCEPTED)
 
@@ -235,7 +238,7 @@ def _path_start(text: str, keyword: str) -> int:
     start = len(keyword)
     if text[:start].upper() != keyword:
         return -1
-    while text.startswith(" ", start):
+    while text[start : start + 1] == " ":
         start += 1
     return start
 

@@ -114,7 +114,7 @@ class Conversation:
 
         Under SMTPUTF8 it may hold UTF-8 (RFC 6531 section 3.7.4.1).
         """
-        octets = reply.encode(utf8=self.utf8)
+        octets = replies.octets(reply, utf8=self.utf8)
         if reply.code == 421:
             self.end(octets)
         else:

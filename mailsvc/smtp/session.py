@@ -135,7 +135,7 @@ class Session(Conversation):
         if taken and self.content is not None and self.content.complete:
             # The owner is about to decide on it: whatever that will be, it is not dropped any more.
             self.content.dropped = True
-        self.end(reply.encode())
+        self.end(replies.octets(reply))
 
     # Lines
 
@@ -155,7 +155,7 @@ class Session(Conversation):
             self._line = b""
         self._overlong = False
         length = len(line)
-        if length < 2 or line.find(b"\r") != length - 2:
+        if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
             # Requirement 3: only CRLF ends a line; what such a line is, nobody knows for sure.
             self.end(replies.BARE_NEWLINE)
         elif overlong or (length > LINE and length > self._longest(line)):
@@ -163,7 +163,8 @@ class Session(Conversation):
         elif self.phase is Phase.AUTHENTICATION:
             login.respond(self, line[:-2])
         else:
-            self._run(line[:-2].rstrip(b" \t"))
+            line = line[:-2]
+            self._run(line.rstrip(b" \t") if line[-1:] in (b" ", b"\t") else line)
 
     def _keep(self, part: bytes) -> None:
         """Keep the beginning of a line: never more than the longest line that is allowed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from mailsvc.message import Reply
 from mailsvc.smtp import replies
@@ -28,9 +29,9 @@ def data(talk: Conversation, argument: bytes) -> None:
 
 
 def _data_answered(talk: Conversation, answer: Answer) -> None:
-    if isinstance(answer, Reply):
+    if answer is not None:
         # The transaction stands: only the end of content would have ended it.
-        talk.say(answer)
+        talk.say(cast(Reply, answer))
         return
     talk.send(replies.SEND_CONTENT)
     talk.content = _begin(talk, stuffed=True)
@@ -192,8 +193,8 @@ def _ended(talk: Conversation, answer: Answer) -> None:
             raise ValueError("a tuple of replies is for LMTP, one for each accepted recipient")
         given = answer
     else:
-        reply = answer if isinstance(answer, Reply) else _ACCEPTED
-        given = (reply,) * (talk.recipients if lmtp else 1)
+        reply = _ACCEPTED if answer is None else cast(Reply, answer)
+        given = (reply,) * talk.recipients if lmtp else (reply,)
     utf8 = talk.utf8
     talk.finish()
     for reply in given:
@@ -202,4 +203,4 @@ def _ended(talk: Conversation, answer: Answer) -> None:
         elif reply.code == 421:
             talk.say(reply)
             return
-        talk.send(reply.encode(utf8=utf8))
+        talk.send(replies.octets(reply, utf8=utf8))

@@ -52,6 +52,15 @@ class PathTests(SynchronousTestCase):
             self.assertTrue(str(address).isprintable())
             self.assertEqual(parse_mailbox(str(address)), address)
 
+    @settings(deadline=None, max_examples=500)
+    @given(st.text("aB1.-_@+[]\u00e9\u0661", min_size=1, max_size=12), st.text("> @.", max_size=4))
+    def test_the_quick_way_for_plain_words_equals_the_grammar(self, text: str, rest: str) -> None:
+        path = parse_path(f"FROM:<{text}>{rest}", 5)
+        address = parse_mailbox(text)
+        self.assertEqual(path and (path.address, path.routed), address and (address, False))
+        if path is not None:
+            self.assertEqual(path.end, 7 + len(text))
+
     def test_the_end_is_told(self) -> None:
         path = parse_path("FROM:<a@b> SIZE=1", 5)
         assert path is not None
