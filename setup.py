@@ -77,6 +77,7 @@ COMPILED = (
     "mailsvc/spool/workshop.py",
     "mailsvc/spool/writer.py",
     "mailsvc/timing.py",
+    "mailsvc/trace.py",
     "mailsvc/transaction.py",
     "mailsvc/turnend.py",
     "mailsvc/wording.py",

@@ -34,7 +34,7 @@ class Flow(Timed):
     :ivar transport: what the octets come from; nobody else writes to it.
     """
 
-    __slots__ = ("_full", "_held", "_paused", "_socket", "transport")
+    __slots__ = ("_commands", "_full", "_held", "_paused", "_socket", "transport")
 
     def __init__(self, rules: Rules, deadlines: Deadlines[Timed]) -> None:
         super().__init__(rules, deadlines)
@@ -43,6 +43,7 @@ class Flow(Timed):
         self._socket: socket | None = None
         #: The peer does not read its replies, so nothing more is taken from it.
         self._full = False
+        self._commands = 0
         self._held = 0
         self._paused = False
 
@@ -113,6 +114,14 @@ class Flow(Timed):
 
     def stopProducing(self) -> None:
         """The transport is gone, which the protocol is told."""
+
+    def _too_fast(self, commands: int) -> bool:
+        """Say whether a peer, which has sent so many commands, sends too many at a time."""
+        may_command = self._rules.may_command
+        if may_command is None or commands == self._commands:
+            return False
+        count, self._commands = commands - self._commands, commands
+        return not may_command(self.host, count)
 
     def _hold(self, octets: int) -> None:
         """Count octets that came while an answer is awaited; many of them are enough."""

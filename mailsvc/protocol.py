@@ -73,7 +73,6 @@ class SMTPProtocol(Flow):
         "_advancing",
         "_arrived",
         "_closing",
-        "_commands",
         "_conversation",
         "_ended",
         "_gone",
@@ -106,7 +105,6 @@ class SMTPProtocol(Flow):
         self._ended = False
         self._closing = False
         self._stopping = False
-        self._commands = 0
 
     @property
     def host(self) -> str:
@@ -224,17 +222,7 @@ class SMTPProtocol(Flow):
         session = self._session
         try:
             while not self._waiting and (question := session.next()) is not None:
-                answer = _ANSWERS.get(type(question))
-                if answer is None:
-                    waiting = _ACTIONS[type(question)](self, question)
-                    if waiting is not None:
-                        self._wait(waiting, self._resume)
-                else:
-                    given = answer(self, question)
-                    if given is not None and isinstance(given, Deferred):
-                        self._wait(given, self._answered)
-                    else:
-                        session.answer(given)
+                _ACTIONS[type(question)](self, question)
                 if self._closing or session is not self._session:
                     break
         except Exception:
@@ -252,7 +240,7 @@ class SMTPProtocol(Flow):
         if self._stopping and not self._conversation.busy():
             self._end(STOPPING)
             return
-        if self._rules.may_command is not None and self._too_fast(self._rules.may_command):
+        if self._too_fast(self._session.commands):
             self._end(TOO_FAST)
             return
         if not self._full:
@@ -265,7 +253,19 @@ class SMTPProtocol(Flow):
     def _wait(self, waiting: Deferred[Any], done: Callable[[Any], None]) -> None:
         """Ask nothing more until ``waiting`` fires; it may have fired already."""
         self._waiting = True
-        waiting.addCallbacks(done, self._fail)
+        waiting.addCallbacks(done, self._broken)
+
+    def _give(self, answer: Answer | Deferred[Any]) -> None:
+        """Answer the question that was just asked, now or once it is known."""
+        if answer is not None and isinstance(answer, Deferred):
+            self._wait(answer, self._answered)
+        else:
+            self._session.answer(answer)
+
+    def _take_content(self, piece: ContentReceived) -> None:
+        waiting = self._conversation.content(piece)
+        if waiting is not None:
+            self._wait(waiting, self._resume)
 
     def _resume(self, _: object) -> None:
         self._waiting = False
@@ -278,12 +278,9 @@ class SMTPProtocol(Flow):
         self._session.answer(answer)
         self._proceed()
 
-    def _fail(self, failure: Failure) -> None:
+    def _broken(self, failure: Failure) -> None:
         """An answer failed: ours to mend, so the peer is to try again later."""
         self._waiting = False
-        self._broken(failure)
-
-    def _broken(self, failure: Failure) -> None:
         self._rules.intake.emit(Broke("the SMTP session", failure.getTraceback()))
         if not self._closing:
             self._conversation.drop_content()
@@ -293,17 +290,28 @@ class SMTPProtocol(Flow):
         lmtp = self._rules.policy.role == "lmtp"
         return Conversation(self._rules.intake, host, reply_each=lmtp)
 
-    def _start_content(self, asked: ContentStarted) -> Answer:
-        session = self._session
-        if self._rules.policy.role == "lmtp":
-            protocol = "LMTP"
-        else:
-            protocol = "ESMTP" if session.extended else "SMTP"
-        limit = self._conversation.limit
+    def _start_content(self, asked: ContentStarted) -> None:
+        session, conversation = self._session, self._conversation
+        limit = conversation.limit
         if limit is not None:
             session.limit(limit)
         self._content_started()
-        return self._conversation.start_content(session.helo, protocol, stuffed=asked.stuffed)
+        session.answer(conversation.start_content(session.helo, session.protocol, asked.stuffed))
+
+    def _end_content(self, _: ContentEnded) -> None:
+        self._waiting = True
+        self._conversation.end_content(self._content_ended)
+
+    def _content_ended(self, error: Exception | None) -> None:
+        """Answer the content, which is durable if there is no ``error``; never raises."""
+        try:
+            answer = self._conversation.content_ended(error)
+            if isinstance(answer, Deferred):
+                self._wait(answer, self._answered)
+            else:
+                self._answered(answer)
+        except Exception:
+            self._broken(Failure())
 
     def _start_tls(self, _: TLSAsked) -> None:
         """Write the 220, then speak TLS; identity and transaction are reset (requirement 27)."""
@@ -329,13 +337,6 @@ class SMTPProtocol(Flow):
 
     def _write(self) -> None:
         self._send(self._session.output())
-
-    def _too_fast(self, may_command: Callable[[str, int], bool]) -> bool:
-        if self._session.commands == self._commands:
-            return False
-        count = self._session.commands - self._commands
-        self._commands = self._session.commands
-        return not may_command(self.host, count)
 
     # The end.
 
@@ -376,21 +377,18 @@ class SMTPProtocol(Flow):
 classImplements(SMTPProtocol, IProtocol, IHandshakeListener, IHalfCloseableProtocol)
 
 
-# One table for all connections: 3 KiB less for each that is idle.
-
-#: Questions that want an answer, and who has it.
-_ANSWERS: Mapping[type[Question], Callable[[SMTPProtocol, Any], Any]] = {
-    SenderAsked: lambda here, asked: here._conversation.sender(asked),
-    RecipientAsked: lambda here, asked: here._conversation.recipient(asked),
-    VerifyAsked: lambda here, asked: eager(here._conversation.verify(asked)),
-    AuthenticationAsked: lambda here, asked: eager(here._conversation.authentication(asked)),
+#: Who acts on what the session asks and tells.  One table for all connections: 3 KiB less for each
+#: that is idle.
+_ACTIONS: Mapping[type[Question], Callable[[SMTPProtocol, Any], None]] = {
+    SenderAsked: lambda here, asked: here._session.answer(here._conversation.sender(asked)),
+    RecipientAsked: lambda here, asked: here._give(here._conversation.recipient(asked)),
+    VerifyAsked: lambda here, asked: here._give(eager(here._conversation.verify(asked))),
+    AuthenticationAsked: lambda here, asked: here._give(
+        eager(here._conversation.authentication(asked))
+    ),
     ContentStarted: SMTPProtocol._start_content,
-    ContentEnded: lambda here, ended: here._conversation.end_content(ended),
-}
-
-#: What else the session tells, and who acts on it.
-_ACTIONS: Mapping[type[Question], Callable[[SMTPProtocol, Any], Deferred[Any] | None]] = {
-    ContentReceived: lambda here, piece: here._conversation.content(piece),
+    ContentReceived: SMTPProtocol._take_content,
+    ContentEnded: SMTPProtocol._end_content,
     ContentDropped: lambda here, dropped: here._conversation.drop_content(dropped.fault),
     Declined: lambda here, declined: here._conversation.declined(declined),
     TransactionReset: lambda here, _: here._conversation.reset(),

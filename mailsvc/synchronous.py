@@ -89,6 +89,18 @@ class Synchronous:
         self._lease = lease
         self._asked: dict[AnswerKey, list[Deferred[Ruling]]] = {}
 
+    def store(
+        self,
+        incoming: IIncoming,
+        envelope: Envelope,
+        sha256: bytes,
+        told: Callable[[Exception | None], None],
+    ) -> None:
+        """Do what :meth:`commit` does, and call ``told`` then with what went wrong, or None."""
+        Deferred.fromCoroutine(self.commit(incoming, envelope, sha256)).addCallbacks(
+            lambda _: told(None), lambda failure: told(failure.value)
+        )
+
     async def commit(self, incoming: IIncoming, envelope: Envelope, sha256: bytes) -> str:
         """Commit a message; before that keep, durably, the ids under which it is asked about.
 

@@ -10,42 +10,41 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from msgspec import Struct
-
 from mailsvc.message import Address, Client, Envelope
 
 
-class Greeting(Struct, frozen=True):
-    """What the session knows of the client when content starts.
-
-    :ivar protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.
-    """
-
-    helo: str
-    protocol: str
-    tls_version: str = ""
-    tls_cipher: str = ""
-
-
-def _keyword(greeting: Greeting, *, utf8: bool, authenticated: bool) -> str:
+def _keyword(protocol: str, *, utf8: bool, tls: bool, authenticated: bool) -> str:
     """Return the ``with`` keyword (RFC 3848; with SMTPUTF8, RFC 6531 section 4.3)."""
-    if greeting.protocol == "SMTP":
+    if protocol == "SMTP":
         return "SMTP"
-    base = ("UTF8LMTP" if utf8 else "LMTP") if greeting.protocol == "LMTP" else "ESMTP"
+    base = ("UTF8LMTP" if utf8 else "LMTP") if protocol == "LMTP" else "ESMTP"
     if utf8 and base == "ESMTP":
         base = "UTF8SMTP"
-    return base + ("S" if greeting.tls_version else "") + ("A" if authenticated else "")
+    return base + ("S" if tls else "") + ("A" if authenticated else "")
 
 
 @lru_cache(maxsize=1024)
-def client_of(host: str, greeting: Greeting, utf8: bool, user: str | None) -> Client:
-    """Return who hands a message in; that is the same for all messages of a connection."""
+def client_of(
+    host: str,
+    helo: str,
+    protocol: str,
+    tls_version: str,
+    tls_cipher: str,
+    utf8: bool,
+    user: str | None,
+) -> Client:
+    """Return who hands a message in; that is the same for all messages of a connection.
+
+    :param protocol: the keyword of RFC 3848 without its suffixes: ``SMTP``, ``ESMTP``, ``LMTP``.
+    """
     return Client(
         host=host,
-        helo=greeting.helo,
-        protocol=_keyword(greeting, utf8=utf8, authenticated=user is not None),
-        tls_version=greeting.tls_version,
-        tls_cipher=greeting.tls_cipher,
+        helo=helo,
+        protocol=_keyword(
+            protocol, utf8=utf8, tls=bool(tls_version), authenticated=user is not None
+        ),
+        tls_version=tls_version,
+        tls_cipher=tls_cipher,
         user=user,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred, fail, succeed
@@ -45,17 +45,27 @@ class Incoming:
         self.stuffed = stuffed
         self.octets = b""
         self.fate = "open"
-        self.done: Deferred[str] = Deferred()
+        self.told: Callable[[Any], None] = self._nobody
 
     def write(self, data: bytes | memoryview, dots: int | None = None) -> Deferred[None] | None:
         self.octets += bytes(data)
         return self.spool.pushes_back
 
     def commit(self) -> Deferred[str]:
+        done: Deferred[str] = Deferred()
+        self.store(
+            lambda error: done.callback(self.envelope.id) if error is None else done.errback(error)
+        )
+        return done
+
+    def store(self, told: Callable[[Any], None]) -> None:
         self.fate = "committing"
+        self.told = told
         if self.spool.at_once:
             self.finish()
-        return self.done
+
+    def _nobody(self, error: Exception | None) -> None:
+        raise AssertionError("nobody waits for this message")
 
     def abort(self) -> None:
         if self.fate != "committed":
@@ -63,12 +73,8 @@ class Incoming:
 
     def finish(self, error: Exception | None = None) -> None:
         """Let the commit end."""
-        if error is not None:
-            self.fate = "failed"
-            self.done.errback(error)
-        else:
-            self.fate = "committed"
-            self.done.callback(self.envelope.id)
+        self.fate = "committed" if error is None else "failed"
+        self.told(error)
 
 
 class Spool:

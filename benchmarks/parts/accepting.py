@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, TextIO, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -63,6 +64,10 @@ class _Forgotten:
     def commit(self) -> Deferred[str]:
         """Say that it is stored."""
         return succeed(self._id)
+
+    def store(self, told: Callable[[Exception | None], None]) -> None:
+        """Say that it is stored."""
+        told(None)
 
     def abort(self) -> None:
         """Forget it."""

@@ -34,6 +34,10 @@ GROUPS = (1, 5, 20)
 UNSYNCED = writing(20) + " without their two syncs"
 
 
+def _told(error: Exception | None) -> None:
+    """Wait for nothing."""
+
+
 class _Turns:
     """A reactor that does nothing by itself.
 
@@ -98,7 +102,7 @@ class _Spool:
             incoming = self._spool.begin(envelope, True)
             incoming.write(b"Received: from there by here with ESMTP id 1; today\r\n", 0)
             incoming.write(BODY, 0)
-            incoming.commit()
+            incoming.store(_told)
         return self.writer._gathering.take()
 
     def connection(self) -> sqlite3.Connection:

@@ -29,7 +29,7 @@ AUTH_LINE = 12_288
 class Session(Conversation):
     """One side of one SMTP or LMTP connection, from the greeting to STARTTLS or the end.
 
-    The owner reads :attr:`helo`, :attr:`extended`, :attr:`secure`, :attr:`authenticated`,
+    The owner reads :attr:`helo`, :attr:`protocol`, :attr:`secure`, :attr:`authenticated`,
     :attr:`utf8`, :attr:`commands` and :attr:`phase`, and calls the methods of this class; what the
     base class has is for the commands.
     """
@@ -46,6 +46,13 @@ class Session(Conversation):
         # The beginning of a line whose end has not come; of an over-long one, only a last CR.
         self._line: bytes | bytearray = b""
         self._overlong = False
+
+    @property
+    def protocol(self) -> str:
+        """The keyword of RFC 3848 for what is spoken, without its suffixes."""
+        if self.policy.role == "lmtp":
+            return "LMTP"
+        return "ESMTP" if self.extended else "SMTP"
 
     def greet(self) -> None:
         """Queue the greeting, 220 (RFC 5321 section 4.3.1)."""

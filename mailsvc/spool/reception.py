@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from zope.interface import classImplements
 
 from mailsvc.errors import SpoolError, SpoolFull
@@ -146,7 +146,6 @@ class Incoming:
 
     __slots__ = (
         "_chunks",
-        "_deferred",
         "_destinations",
         "_dots",
         "_ended",
@@ -157,6 +156,7 @@ class Incoming:
         "_reception",
         "_small",
         "_spill",
+        "_told",
     )
 
     def __init__(
@@ -178,7 +178,7 @@ class Incoming:
         self._spill: Spill | None = None
         self._ended = False
         self._error: SpoolError | None = None
-        self._deferred: Deferred[str] | None = None
+        self._told: Callable[[Exception | None], None] | None = None
 
     def write(self, data: bytes | memoryview, dots: int | None = None) -> Deferred[None] | None:
         """Append octets; see :class:`mailsvc.interfaces.IIncoming`."""
@@ -254,9 +254,24 @@ class Incoming:
 
     def commit(self) -> Deferred[str]:
         """Store durably; see :class:`mailsvc.interfaces.IIncoming`."""
+        deferred: Deferred[str] = Deferred()
+        message_id = self._envelope.id
+
+        def told(error: Exception | None) -> None:
+            if error is None:
+                deferred.callback(message_id)
+            else:
+                deferred.errback(error)
+
+        self.store(told)
+        return deferred
+
+    def store(self, told: Callable[[Exception | None], None]) -> None:
+        """Store durably; see :class:`mailsvc.interfaces.IIncoming`."""
         reception = self._reception
         if self._ended:
-            return fail(SpoolError("the message has ended already"))
+            told(SpoolError("the message has ended already"))
+            return
         try:
             if self._error is not None:
                 raise self._error
@@ -265,17 +280,16 @@ class Incoming:
             message = self._accepting()
         except SpoolError as error:
             self.abort()
-            return fail(error)
+            told(error)
+            return
         self._ended = True
-        deferred: Deferred[str] = Deferred()
-        self._deferred = deferred
+        self._told = told
         acceptance = Acceptance(message, self._settled)
         if self._spill is None:
             reception.memory.left(self, self._length)
             reception.submit(acceptance)
         else:
             self._spill.finish(lambda error, crc: self._filed(acceptance, error, crc))
-        return deferred
 
     def _accepting(self) -> Accepting:
         self._join()
@@ -316,8 +330,8 @@ class Incoming:
             reception.memory.gone(self._length)
         else:
             reception.usage.written(self._length, kept=error is None)
-        deferred = self._deferred
-        assert deferred is not None
+        told = self._told
+        assert told is not None, "only what is to be stored is settled"
         if error is not None:
             if message.file is not None:
                 self._remove(message)
@@ -327,10 +341,7 @@ class Incoming:
                 reception.usage.stored(self._length)
             reception.accepted(message, self._envelope)
         self._chunks = message.chunks = []
-        if error is not None:
-            deferred.errback(error)
-        else:
-            deferred.callback(message.message_id)
+        told(error)
 
     def _remove(self, message: Accepting) -> None:
         reception = self._reception

@@ -173,6 +173,19 @@ class IncomingContract(TestCase):
         self.assertEqual(await self.read(spool, claim.delivery.envelope.id), MAIL)
         await self.close_spool(spool)
 
+    async def test_who_does_not_await_is_told(self) -> None:
+        """``store`` is ``commit`` with a callback, and with the error where there is one."""
+        spool = await self.open_spool()
+        incoming = spool.begin(self.make_envelope(), False)
+        incoming.write(MAIL)
+        for error in (type(None), SpoolError):
+            told: Deferred[Exception | None] = Deferred()
+            incoming.store(told.callback)
+            self.assertIsInstance(await told, error)
+        [claim] = await self.claim_all(spool)
+        self.assertEqual(await self.read(spool, claim.delivery.envelope.id), MAIL)
+        await self.close_spool(spool)
+
     async def test_a_recipient_given_twice_counts_once(self) -> None:
         """The others keep their places in the envelope."""
         spool = await self.open_spool()

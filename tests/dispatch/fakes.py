@@ -60,6 +60,18 @@ class HeldIncoming:
 
     async def commit(self) -> str:
         """Keep the message."""
+        return self._keep()
+
+    def store(self, told: Callable[[Exception | None], None]) -> None:
+        """Keep the message."""
+        try:
+            self._keep()
+        except SpoolError as error:
+            told(error)
+        else:
+            told(None)
+
+    def _keep(self) -> str:
         if self.octets is None:
             raise SpoolError("the message has ended already")
         octets, self.octets = bytes(self.octets), None
