@@ -35,8 +35,8 @@ class ISender(Interface):
 class IRouter(Interface):
     """Recipient to destinations: one answer, for RCPT time and for delivery."""
 
-    def route(address: Address, sender: ISender) -> Awaitable[Route]:
-        """Return the first route that matches ``address``.
+    def route(address: Address, sender: ISender) -> Route | Awaitable[Route]:
+        """Return the first route that matches ``address``, or what to await where it takes a while.
 
         :raises mailsvc.errors.Refused: with the reply for RCPT: no such mailbox (550 5.1.1), not
             our domain (550 5.7.1), authentication needed (530 5.7.0).

@@ -30,7 +30,7 @@ from mailsvc.deliverers.webhook.upload import CONNECT_SECONDS, Body, InThread
 from mailsvc.errors import PermanentFailure, Refused
 from mailsvc.interfaces import IClosing, IRouter, ISender
 from mailsvc.message import Address, Reply, Route
-from mailsvc.routing import is_postmaster
+from mailsvc.routing import Router, is_postmaster
 from mailsvc.spool.ids import new_message_id
 
 #: Seconds for which it is remembered that a recipient exists, and that it does not: a mailbox that
@@ -198,15 +198,16 @@ class CheckedRouter:
     :param checks: by URL.
     """
 
-    def __init__(self, router: IRouter, checks: Mapping[str, RecipientCheck]) -> None:
+    def __init__(self, router: Router, checks: Mapping[str, RecipientCheck]) -> None:
         self._router = router
         self._checks = checks
 
-    async def route(self, address: Address, sender: ISender) -> Route:
+    def route(self, address: Address, sender: ISender) -> Route | Awaitable[Route]:
         """Return the first route that matches.  See :class:`~mailsvc.interfaces.IRouter`."""
-        route: Route = await self._router.route(address, sender)
-        if not route.check_url:
-            return route
+        route = self._router.route(address, sender)
+        return self._checked(address, route) if route.check_url else route
+
+    async def _checked(self, address: Address, route: Route) -> Route:
         # RFC 5321 section 4.5.1: postmaster's mail is taken whatever an application says.
         if not is_postmaster(address):
             await self._checks[route.check_url].check(address, route)

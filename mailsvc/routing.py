@@ -222,7 +222,7 @@ class Router:
             return True
         return any(parent in self._parents for parent in domains_above(domain))
 
-    async def route(self, address: Address, sender: ISender) -> Route:
+    def route(self, address: Address, sender: ISender) -> Route:
         """Return the first route that matches.  See :class:`~mailsvc.interfaces.IRouter`."""
         return self.find(address, authenticated=sender.identity is not None)
 

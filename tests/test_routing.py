@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -143,8 +142,7 @@ class RouterTests(SynchronousTestCase):
         return Router(rules, hostname)
 
     def route(self, router: Router, text: str, user: str | None = None) -> Route:
-        route = router.route(parse_address(text), Somebody(user))
-        return self.successResultOf(Deferred.fromCoroutine(route))
+        return router.route(parse_address(text), Somebody(user))
 
     def refusal(self, router: Router, text: str, user: str | None = None) -> str:
         address = parse_address(text)
