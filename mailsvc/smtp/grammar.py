@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
+from typing import Final
 
 from mailsvc.message import Address
 
@@ -43,7 +44,7 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]
 
 #: RFC 5321 section 4.5.3.1.2; a domain name cannot be longer in the DNS either.
 _DOMAIN_OCTETS = 255
-_LABEL_OCTETS = 63
+_LABEL_OCTETS: Final = 63
 #: RFC 5321 section 4.5.3.1.1 asks for 64 at least, and for no limit where that is possible: long
 #: local parts are found in return paths that carry the recipient.
 _LOCAL_OCTETS = 256

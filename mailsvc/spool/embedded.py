@@ -25,7 +25,7 @@ from mailsvc.spool.claims import Claims, Fresh
 from mailsvc.spool.content import Contents, Rows, Shelf, StoredContent
 from mailsvc.spool.extent import HEADER_SIZE
 from mailsvc.spool.files import Files
-from mailsvc.spool.ids import delivery_id, split_id
+from mailsvc.spool.ids import delivery_id, is_message_id
 from mailsvc.spool.messages import Memory
 from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
@@ -200,8 +200,7 @@ class EmbeddedSpool(Oversight):
 
     def begin(self, envelope: Envelope, stuffed: bool) -> Incoming:
         """Start to take in a message; see :class:`mailsvc.interfaces.ISpool`."""
-        named = split_id(envelope.id)
-        if named is None or named[1] is not None:
+        if not is_message_id(envelope.id):
             raise SpoolError(f"{envelope.id!r} cannot be a message's id")
         destinations = {
             name for recipient in envelope.recipients for name in recipient.route.destinations

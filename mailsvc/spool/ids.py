@@ -39,6 +39,11 @@ def delivery_id(message_id: str, number: int) -> str:
     return f"{message_id}-{number}"
 
 
+def is_message_id(text: str) -> bool:
+    """Say whether a text can be the id of a message: each is asked, so :func:`split_id` is not."""
+    return text.isalnum() and text.isascii() and len(text) <= 32
+
+
 def split_id(text: str) -> tuple[str, int | None] | None:
     """Return the message id and the number of a delivery id.
 

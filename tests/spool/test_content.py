@@ -26,7 +26,7 @@ from mailsvc.spool.extent import (
     header,
     unstuffed,
 )
-from mailsvc.spool.ids import delivery_id, split_id
+from mailsvc.spool.ids import delivery_id, is_message_id, new_message_id, split_id
 from mailsvc.spool.records import Stored
 from tests.spool.house import SpoolTestCase
 
@@ -98,8 +98,17 @@ class IdTests(SynchronousTestCase):
             ("../x", None),
             ("", None),
             ("a" * 33, None),
+            ("a" * 32, ("a" * 32, None)),
+            ("\u0661\u00e9", None),
         ):
             self.assertEqual(split_id(text), parts, text)
+            self.assertEqual(is_message_id(text), parts == (text, None), text)
+
+    def test_ids_of_later_times_sort_later(self) -> None:
+        ids = [new_message_id(now) for now in (0.0, 0.001, 1.5, 1_800_000_000.0, 4_000_000_000.0)]
+        self.assertEqual(ids, sorted(ids))
+        self.assertEqual({len(each) for each in ids}, {27})
+        self.assertTrue(all(is_message_id(each) for each in ids))
 
 
 class KeptTests(SpoolTestCase):
