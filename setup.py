@@ -49,6 +49,7 @@ COMPILED = (
     "mailsvc/pace.py",
     "mailsvc/patterns.py",
     "mailsvc/protocol.py",
+    "mailsvc/readers.py",
     "mailsvc/recipients.py",
     "mailsvc/routing.py",
     "mailsvc/smtp/commands.py",

@@ -71,6 +71,8 @@ class Flow(Timed):
         else:
             # What Twisted logs of a connection begins with this; else it keeps a text for each.
             self.transport.logstr = self.host
+            if self._rules.readers is not None:
+                self._rules.readers.take(transport)
         self.connectionMade()
 
     def _send(self, octets: bytes) -> None:

@@ -245,7 +245,7 @@ class SMTPProtocol(Flow):
             return
         if not self._full:
             # Else it is the peer that is waited for, and how long Flow said.
-            self._listen(self._session, self._conversation.busy)
+            self._listen(self._session, self._conversation)
         self._release()
         if self._ended:
             self._close(None)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from mailsvc.batch import Batch
 from mailsvc.certificates import CertificateStore
 from mailsvc.intake import Intake
+from mailsvc.readers import Readers
 from mailsvc.smtp.policy import Policy
 from mailsvc.units import Networks
 
@@ -43,6 +44,7 @@ class Rules:
     :ivar certificates: knows which client certificates stood the test.
     :ivar proxies: the peers whose connections begin with a PROXY header.
     :ivar greeting_delay: seconds before the greeting; who talks before it is refused.
+    :ivar readers: reads for plain transports; None: the reactor does.
     :ivar batch: does the work of a turn of the reactor together; None: each does its own at once.
     :ivar may_command: told a peer's host and how many commands it sent; False: too many.
     """
@@ -56,4 +58,5 @@ class Rules:
     proxies: Networks = Networks()
     greeting_delay: float = 0
     may_command: Callable[[str, int], bool] | None = None
+    readers: Readers | None = None
     batch: Batch | None = None

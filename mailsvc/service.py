@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from mailsvc.interfaces import IClosing
 from mailsvc.listener import Admission, SMTPFactory
 from mailsvc.machine import Machine
 from mailsvc.notices import Notices
+from mailsvc.readers import Readers
 from mailsvc.recipients import CheckedRouter
 from mailsvc.rules import Rules
 from mailsvc.serving import Serving
@@ -97,6 +99,7 @@ class MailService(MultiService):
         reactor = machine.reactor
         self.admission = Admission(composition.admission, reactor.seconds, limits.exempt.cover)
         self._batch = Batch(machine.turn_end)
+        self._readers = Readers(reactor) if hasattr(select, "epoll") else None
         self.spool = EmbeddedSpool(
             os.path.abspath(settings.spool),
             reactor,
@@ -271,6 +274,7 @@ class MailService(MultiService):
             proxies=listener.proxy,
             greeting_delay=listener.greeting_delay,
             may_command=self.admission.may_command,
+            readers=self._readers,
             batch=self._batch,
         )
 

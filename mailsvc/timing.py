@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 from mailsvc.deadline import Deadlines
+from mailsvc.intake import Conversation
 from mailsvc.message import Reply
 from mailsvc.rules import Rules
 from mailsvc.smtp.session import Phase, Session
@@ -61,17 +61,17 @@ class Timed(ABC):
         rules = self._rules
         self._content_deadline = rules.clock.seconds() + rules.timers.content
 
-    def _listen(self, session: Session, busy: Callable[[], bool]) -> None:
+    def _listen(self, session: Session, conversation: Conversation) -> None:
         """Wait for what the session waits for.
 
         Octets alone do not put the deadline off: a command, or a response of AUTH, has to be
         complete.
 
-        :param busy: says that a message is under way, so its content has its time already.
+        :param conversation: while a message is under way in it, its content has its time already.
         """
         phase = session.phase
         if phase is Phase.CONTENT:
-            if self._phase is not Phase.CONTENT and not busy():
+            if self._phase is not Phase.CONTENT and not conversation.busy():
                 # A refused chunk of BDAT, which is read all the same, has its time, too.
                 self._content_started()
             rules = self._rules

@@ -44,6 +44,7 @@ FLOORS: dict[int, frozenset[str]] = {
             "mailsvc.patterns",
             "mailsvc.penalties",
             "mailsvc.proxyheader",
+            "mailsvc.readers",
             "mailsvc.realm",
             "mailsvc.recipients",
             "mailsvc.routing",
