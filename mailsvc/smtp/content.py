@@ -253,7 +253,8 @@ class Content:
 
     def add(self, data: bytes) -> bytes:
         """Measure the next octets of content; return them as they are to be stored."""
-        if not self._binary and b"\0" in data:
+        # As a number: `in` takes octets for 25 times as many instructions.
+        if not self._binary and 0 in data:
             self._nul = True
         if self._repair is not None:
             data = self._repair.take(data)
