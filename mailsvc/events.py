@@ -57,11 +57,15 @@ class MessageAccepted(Event, frozen=True):
 
     def text(self) -> str:
         """Return the line for people."""
-        names = ",".join([shown(name) for name in self.destinations])
-        return (
-            f"accepted {self.id} {wording.envelope(self.reverse_path, self.recipients)}"
-            f" destination={names} size={self.size} {wording.client(self.client, self.user)}"
-            f" in {self.seconds:.3f}s"
+        return wording.accepted(
+            self.id,
+            self.reverse_path,
+            self.recipients,
+            self.destinations,
+            self.size,
+            self.client,
+            self.user,
+            self.seconds,
         )
 
 
@@ -150,7 +154,15 @@ class Delivered(_Attempted, frozen=True):
 
     def text(self) -> str:
         """Return the line for people."""
-        return f"delivered {self._delivery()} in {self.seconds:.3f}s"
+        return wording.delivered(
+            self.id,
+            self.reverse_path,
+            self.recipient,
+            self.destination,
+            self.attempt,
+            self.size,
+            self.seconds,
+        )
 
 
 class Deferred(_Attempted, frozen=True):

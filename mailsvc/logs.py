@@ -105,7 +105,9 @@ class TextLines:
         if second != self._second:
             self._second = second
             self._stamp = formatTime(second)
-        text = event.text().replace("\n", "\n\t")
+        text = event.text()
+        if "\n" in text:
+            text = text.replace("\n", "\n\t")
         self._lines.write(f"{self._stamp} [mailsvc#{event.level}] {text}\n")
 
 

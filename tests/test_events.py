@@ -17,7 +17,7 @@ from mailsvc.events import (
     Notice,
 )
 from mailsvc.message import Address
-from mailsvc.wording import printable, shown
+from mailsvc.wording import client, path, printable, shown, took
 
 EVIL = 'a\r\nb\x1b[31m "c" \u202e\ud800 \x00é\x85'
 
@@ -135,6 +135,22 @@ class PrintableTests(SynchronousTestCase):
         for escaped in (printable(text), shown(text)):
             self.assertTrue(escaped.isascii() and (escaped.isprintable() or not escaped))
         self.assertNotIn(" ", shown(text))
+
+    def test_what_was_shown_before_is_shown_the_same(self) -> None:
+        """More addresses and hosts than are remembered, some of the worst among them."""
+        texts = [EVIL, "a b", *(f"b{number}" for number in range(600))]
+        for text in texts + texts[::-1]:
+            address = Address(text, "example.com")
+            self.assertEqual(path(address), f"<{shown(address)}>")
+            self.assertEqual(client(text), f"client={shown(text)}")
+        self.assertEqual(client("h", "a b"), "client=h user=a\\x20b")
+
+    @settings(deadline=None)
+    @given(st.floats(-1.0, 2.0), st.integers(-10, 5000))
+    def test_any_duration(self, seconds: float, tenths: int) -> None:
+        """As the format says, however it rounds what lies between two thousandths."""
+        for each in (seconds, seconds / 10, tenths / 1000, tenths / 10_000, tenths / 20_000):
+            self.assertEqual(took(each), f"{each:.3f}")
 
     def test_plain_text_stays(self) -> None:
         self.assertEqual(printable("as it is"), "as it is")
