@@ -13,7 +13,7 @@ from typing import ClassVar
 from msgspec import Struct, structs
 
 from mailsvc import wording
-from mailsvc.message import Address
+from mailsvc.message import Address, Delivery
 from mailsvc.wording import printable, shown
 
 
@@ -163,6 +163,20 @@ class Delivered(_Attempted, frozen=True):
             self.size,
             self.seconds,
         )
+
+
+def delivered(delivery: Delivery, seconds: float) -> Delivered:
+    """Return what is logged of a delivery that took so long; the interpreter reads Structs best."""
+    envelope = delivery.envelope
+    return Delivered(
+        delivery.id,
+        delivery.destination,
+        envelope.reverse_path,
+        delivery.recipient.address,
+        delivery.attempt,
+        delivery.size,
+        seconds,
+    )
 
 
 class Deferred(_Attempted, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,11 +21,12 @@ from mailsvc.message import Delivery
 _MARGIN = 0.05
 
 
-@dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt at one delivery.
 
-    :ivar deadline: when it is cancelled.
+    Not a dataclass: the constructor of one is not compiled, and took a twentieth of a delivery.
+
+    :ivar began: when; and ``deadline``: when it is cancelled.
     :ivar renew_at: when its lease is extended.
     :ivar work: what to cancel; None until the attempt first waits, and for one of a group.
     :ivar extending: fires when the extension of the lease that is under way has ended.
@@ -34,15 +34,30 @@ class Attempt:
     :ivar settled: its outcome is decided; what the deliverer does from now on changes nothing.
     """
 
-    claim: Claim
-    destination: Destination
-    began: float
-    deadline: float
-    renew_at: float
-    work: Deferred[None] | None = None
-    extending: Deferred[None] | None = None
-    cause: Exception | None = None
-    settled: bool = False
+    __slots__ = (
+        "began",
+        "cause",
+        "claim",
+        "deadline",
+        "destination",
+        "extending",
+        "renew_at",
+        "settled",
+        "work",
+    )
+
+    def __init__(
+        self, claim: Claim, destination: Destination, began: float, renew_at: float
+    ) -> None:
+        self.claim = claim
+        self.destination = destination
+        self.began = began
+        self.deadline = began + destination.timeout
+        self.renew_at = renew_at
+        self.work: Deferred[None] | None = None
+        self.extending: Deferred[None] | None = None
+        self.cause: Exception | None = None
+        self.settled = False
 
 
 class Ends(Protocol):
@@ -64,7 +79,8 @@ class Attempts:
         self._name = name
         self._means = means
         self._ends = ends
-        self._running: dict[tuple[str, int], Attempt] = {}
+        #: In the order of their beginning.
+        self._running: dict[Attempt, None] = {}
         self._guard: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -72,24 +88,24 @@ class Attempts:
 
     def begin(self, claim: Claim, destination: Destination) -> None:
         """Attempt a delivery."""
-        attempt = self._begun(claim, destination)
+        (attempt,) = self._begun([claim], destination)
         attempt.work = self._means.run(self._attempt(attempt), claim.delivery.id, self._name)
         self._guard_all(attempt)
 
     def begin_group(self, claims: Sequence[Claim], destination: Destination) -> None:
         """Attempt deliveries together; the destination's deliverer takes groups."""
         if claims:
-            attempts = [self._begun(claim, destination) for claim in claims]
+            attempts = self._begun(claims, destination)
             self._means.run(self._attempt_group(attempts), claims[0].delivery.id, self._name)
             self._guard_all(attempts[0])
 
-    def _begun(self, claim: Claim, destination: Destination) -> Attempt:
+    def _begun(self, claims: Sequence[Claim], destination: Destination) -> list[Attempt]:
         now = self._means.clock.seconds()
-        attempt = Attempt(
-            claim, destination, now, now + destination.timeout, now + self._means.lease / 2
-        )
-        self._running[claim.key] = attempt
-        return attempt
+        renew_at = now + self._means.lease / 2
+        attempts = [Attempt(claim, destination, now, renew_at) for claim in claims]
+        for attempt in attempts:
+            self._running[attempt] = None
+        return attempts
 
     def _guard_all(self, attempt: Attempt) -> None:
         if not attempt.settled and self._guard is None:
@@ -98,7 +114,7 @@ class Attempts:
 
     def cancel(self) -> None:
         """End all attempts, and their timer; their deliveries are released unspent."""
-        for attempt in tuple(self._running.values()):
+        for attempt in tuple(self._running):
             self._cancel(attempt, Stopped("the service stopped during the attempt"))
         self._cancel_guard()
 
@@ -140,7 +156,7 @@ class Attempts:
         if attempt.settled:
             return
         attempt.settled = True
-        del self._running[attempt.claim.key]
+        del self._running[attempt]
         if failure is not None:
             failure = attempt.cause or failure
         elif self._ends.went_well(attempt):
@@ -169,7 +185,7 @@ class Attempts:
         self._guard = None
         now = self._means.clock.seconds()
         margin = self._means.lease * _MARGIN
-        for attempt in tuple(self._running.values()):
+        for attempt in tuple(self._running):
             if now >= attempt.deadline:
                 seconds = attempt.deadline - attempt.began
                 self._cancel(attempt, TransientFailure(f"not done within {seconds:.0f} s"))
@@ -184,7 +200,7 @@ class Attempts:
             self._guard_at(
                 min(
                     min(attempt.deadline, max(attempt.renew_at, now + margin))
-                    for attempt in self._running.values()
+                    for attempt in self._running
                 )
             )
 

@@ -112,18 +112,22 @@ class Outcomes:
                     self._means.run(self.settle(attempt, None), name, self._name)
                 return
             lost = {claim.key for claim in stale}
+            now = self._means.clock.seconds()
             for attempt in attempts:
                 try:
                     if lost and attempt.claim.key in lost:
                         self._records.lost(attempt.claim, Done())
                     else:
-                        self._tell(attempt, Done())
+                        self._delivered(attempt, now)
                 except Exception as error:
                     # What goes wrong with one does not go wrong with the others.
                     self._means.broke(error, attempt.claim.delivery.id, self._name)
         finally:
             self.recording -= len(attempts)
             self._queue.ended()
+
+    def _delivered(self, attempt: Attempt, now: float) -> None:
+        self._means.emit(events.delivered(attempt.claim.delivery, now - attempt.began))
 
     def _succeeded(self) -> None:
         if self._pace.succeeded():
@@ -238,8 +242,11 @@ class Outcomes:
 
     def _tell(self, attempt: Attempt, outcome: Outcome) -> None:
         """Log a recorded outcome."""
-        delivery = attempt.claim.delivery
         now = self._means.clock.seconds()
+        if isinstance(outcome, Done):
+            self._delivered(attempt, now)
+            return
+        delivery = attempt.claim.delivery
         took = now - attempt.began
         who = (
             delivery.id,
@@ -250,9 +257,7 @@ class Outcomes:
             delivery.size,
         )
         emit = self._means.emit
-        if isinstance(outcome, Done):
-            emit(events.Delivered(*who, took))
-        elif attempt.claim.key in self._means.watchers:
+        if attempt.claim.key in self._means.watchers:
             pass  # who waits logs the reply
         elif isinstance(outcome, Dead):
             emit(events.Died(*who, outcome.reason, took))
