@@ -160,6 +160,9 @@ class ISpool(Interface):
         :raises mailsvc.errors.SpoolError: there is none such.
         """
 
+    def at_hand(message_id: str) -> IContent | None:
+        """Return what ``open`` would, if that is known without waiting; else None."""
+
     def pause(destination: str, reason: str) -> Awaitable[None]:
         """Keep the queue of ``destination`` but claim nothing from it; survives restarts."""
 

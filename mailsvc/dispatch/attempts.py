@@ -120,9 +120,13 @@ class Attempts:
 
     async def _attempt(self, attempt: Attempt) -> None:
         delivery = attempt.claim.delivery
+        spool = self._means.spool
+        message_id = delivery.envelope.id
         failure: Exception | None = None
         try:
-            content = await self._means.spool.open(delivery.envelope.id)
+            content = spool.at_hand(message_id)
+            if content is None:
+                content = await spool.open(message_id)
             await attempt.destination.deliverer.deliver(delivery, content)
         except Exception as error:
             failure = error
@@ -130,13 +134,18 @@ class Attempts:
 
     async def _attempt_group(self, attempts: Sequence[Attempt]) -> None:
         """Attempt several deliveries; its plain twin is :meth:`_attempt` for each."""
+        spool = self._means.spool
         deliverer = IGroupDeliverer(attempts[0].destination.deliverer)
         given: list[Attempt] = []
         group: list[tuple[Delivery, IContent]] = []
         for attempt in attempts:
             delivery = attempt.claim.delivery
+            message_id = delivery.envelope.id
             try:
-                group.append((delivery, await self._means.spool.open(delivery.envelope.id)))
+                content = spool.at_hand(message_id)
+                if content is None:
+                    content = await spool.open(message_id)
+                group.append((delivery, content))
             except Exception as error:
                 self._end(attempt, error)
             else:

@@ -227,10 +227,18 @@ class Contents:
 
     def open(self, message_id: str) -> Deferred[StoredContent]:
         """Return a content; see :meth:`mailsvc.interfaces.ISpool.open`."""
-        known = self._claims.content(message_id)
-        if known is not None:
-            return succeed(self._content(*known))
+        content = self.at_hand(message_id)
+        if content is not None:
+            return succeed(content)
         return Deferred.fromCoroutine(self._open(message_id))
+
+    def at_hand(self, message_id: str) -> StoredContent | None:
+        """Return a content, if it is known; see :meth:`mailsvc.interfaces.ISpool.at_hand`."""
+        known = self._claims.content(message_id)
+        if known is None:
+            return None
+        stored, octets = known
+        return self._content(stored, octets)
 
     async def _open(self, message_id: str) -> StoredContent:
         stored = await self._workshop.in_thread(self._rows.find, message_id)

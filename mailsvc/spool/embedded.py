@@ -383,6 +383,10 @@ class EmbeddedSpool(Oversight):
         """Return a content; see :class:`mailsvc.interfaces.ISpool`."""
         return self._contents.open(message_id)
 
+    def at_hand(self, message_id: str) -> StoredContent | None:
+        """Return a content, if it is known; see :class:`mailsvc.interfaces.ISpool`."""
+        return self._contents.at_hand(message_id)
+
     def quarantine(self, message_id: str, reason: str) -> Deferred[None]:
         """Set a message aside; see :class:`mailsvc.interfaces.ISpool`."""
 

@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
 from mailsvc.errors import LeaseLost, SpoolError, SpoolFull
-from mailsvc.interfaces import Claim, IIncoming, ISpool
+from mailsvc.interfaces import Claim, IContent, IIncoming, ISpool
 from mailsvc.message import Address, Done, Envelope, Recipient, Route
 from mailsvc.testing.fakes import MAIL, REVERSE_PATH, started
 
@@ -78,13 +78,11 @@ class IncomingContract(TestCase):
     async def read(self, spool: ISpool, message_id: str) -> bytes:
         """Return the content of a message."""
         content = await spool.open(message_id)
-
-        def octets() -> bytes:
-            with content.open() as reader:
-                return reader.read()
-
-        found = await deferToThread(octets)
+        found = await deferToThread(_octets, content)
         self.assertEqual(content.size, len(found))
+        at_hand = spool.at_hand(message_id)
+        if at_hand is not None:
+            self.assertEqual(await deferToThread(_octets, at_hand), found)
         return found
 
     async def assert_lost(self, awaitable: Awaitable[object]) -> None:
@@ -262,3 +260,8 @@ class IncomingContract(TestCase):
         self.assertEqual(len(claims), 200)
         self.assertEqual(await self.read(spool, ids[123]), b"123\r\n")
         await self.close_spool(spool)
+
+
+def _octets(content: IContent) -> bytes:
+    with content.open() as reader:
+        return reader.read()

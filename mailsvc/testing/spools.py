@@ -260,6 +260,7 @@ class SpoolContract(IncomingContract):
         [claim] = await self.claim_all(spool)
         await spool.record(claim, Done())
         for gone in (message_id, "neverwas"):
+            self.assertIsNone(spool.at_hand(gone))
             try:
                 await self.read(spool, gone)
             except SpoolError:

@@ -287,6 +287,12 @@ class HeldSpool:
 
         return await self._answer("open", work, message_id)
 
+    def at_hand(self, message_id: str) -> IContent | None:
+        """Return the content, unless the test decides about ``open``."""
+        if message_id not in self.contents or "open" in {*self.failing, *self.held}:
+            return None
+        return MemoryContent(self.contents[message_id])
+
     async def pause(self, destination: str, reason: str) -> None:
         """Pause."""
         return await self._answer(
