@@ -9,6 +9,8 @@ from typing import Any, BinaryIO, ParamSpec, TypeVar
 from unittest import mock
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -129,6 +131,12 @@ class MaildirTests(SynchronousTestCase):
         self.assertEqual(files(self.directory), ["cur", "new", "tmp"])
         self.assertEqual(files(f"{self.directory}/tmp"), [])
         self.assertEqual(files(f"{self.directory}/new"), ["1700000000.0001HZX9-1.mx.example.com"])
+
+    @given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"x"])), st.booleans())
+    def test_line_ends_of_any_content(self, octets: list[bytes], paired: bool) -> None:
+        """Those of BINARYMIME need not be in pairs."""
+        data = b"".join([each for each in octets if not paired or each not in (b"\r", b"\n")])
+        self.assertEqual(maildir.with_line_feeds(data), data.replace(b"\r\n", b"\n"))
 
     def test_crlf_is_byte_for_byte(self) -> None:
         self.deliver(self.deliverer(line_ending="crlf"), make_delivery())
