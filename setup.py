@@ -25,6 +25,7 @@ COMPILED = (
     "mailsvc/batch.py",
     "mailsvc/breaker.py",
     "mailsvc/deadline.py",
+    "mailsvc/deliverers/maildir.py",
     "mailsvc/direct.py",
     "mailsvc/dispatch/attempts.py",
     "mailsvc/dispatch/destination.py",

@@ -12,10 +12,9 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mailsvc.deliverers.options import MaildirOptions
 from mailsvc.deliverers.pathnames import PathTemplate
@@ -35,20 +34,20 @@ _REMEMBERED = 10_000
 #: Seconds after which a file in ``tmp`` is nobody's any more, as maildir's rules say.
 _STALE = 36 * 3600
 _OURS = re.compile(r"[0-9]+\..+\.mailsvc-[0-9a-f]{16}")
-_NUMBER = (1 << 64) - 1
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(eq=False, slots=True)
 class _Job:
     """Deliveries to be written; ``done`` fires with what became of each."""
 
-    deliveries: Sequence[tuple[Delivery, IContent]]
-    done: Deferred[Sequence[Exception | None]] = field(default_factory=Deferred)
+    __slots__ = ("deliveries", "done")
+
+    def __init__(self, deliveries: Sequence[tuple[Delivery, IContent]]) -> None:
+        self.deliveries = deliveries
+        self.done: Deferred[Sequence[Exception | None]] = Deferred()
 
 
-@implementer(IGroupDeliverer)
 class Maildir:
     """Files each mail in a maildir.
 
@@ -58,6 +57,7 @@ class Maildir:
     """
 
     def __init__(self, options: MaildirOptions, context: IDelivererContext) -> None:
+        self.group = _TOGETHER
         self._context = context
         template = PathTemplate(options.path, context.hostname)
         fault = obstacle(template.root)
@@ -72,8 +72,6 @@ class Maildir:
         )
         self._waiting: list[_Job] = []
         self._running = False
-
-    group = _TOGETHER
 
     async def deliver(self, delivery: Delivery, content: IContent) -> None:
         """Write one delivery; see :class:`~mailsvc.interfaces.IDeliverer`."""
@@ -126,15 +124,22 @@ class Maildir:
         return jobs
 
 
-@dataclass(slots=True)
+classImplements(Maildir, IGroupDeliverer)
+
+
 class _Writing:
     """One file on its way from ``tmp`` to ``new``."""
 
-    place: int
-    maildir: str
-    temporary: str
-    final: str
-    descriptor: int
+    __slots__ = ("descriptor", "final", "maildir", "place", "temporary")
+
+    def __init__(
+        self, place: int, maildir: str, temporary: str, final: str, descriptor: int
+    ) -> None:
+        self.place = place
+        self.maildir = maildir
+        self.temporary = temporary
+        self.final = final
+        self.descriptor = descriptor
 
 
 class MaildirFiles:
@@ -158,8 +163,8 @@ class MaildirFiles:
         self._crlf = crlf
         self._delivered_to = delivered_to
         self._complete: dict[str, None] = {}
-        # One random number for all: another process that writes here has another.
-        self._numbers = itertools.count(secrets.randbits(64))
+        # One random number for all: another process that writes here has another.  Of 16 digits.
+        self._numbers = itertools.count(1 << 63 | secrets.randbits(62))
 
     def store(self, deliveries: Sequence[tuple[Delivery, IContent]]) -> list[Exception | None]:
         """Write all of ``deliveries`` durably.
@@ -212,7 +217,7 @@ class MaildirFiles:
         maildir = self._template.path(delivery.recipient)
         # The same on every attempt: a repeat replaces the file that it repeats.
         name = f"{int(delivery.envelope.received_at)}.{delivery.id}.{self._suffix}"
-        temporary = f"{maildir}/tmp/{name}.mailsvc-{next(self._numbers) & _NUMBER:016x}"
+        temporary = f"{maildir}/tmp/{name}.mailsvc-{hex(next(self._numbers))[2:]}"
         self._ensure(maildir)
         try:
             descriptor = os.open(temporary, _CREATE, 0o600)
@@ -225,7 +230,8 @@ class MaildirFiles:
             for chunk in self._octets(delivery, content):
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(descriptor, view) :]
+                    written = os.write(descriptor, view)
+                    view = view[written:]
         except BaseException:
             os.close(descriptor)
             _forget(temporary)
@@ -246,10 +252,15 @@ class MaildirFiles:
             # A carriage return at a chunk's end waits for what follows it.
             held = head
             while chunk := reader.read(_CHUNK):
-                chunk = held + chunk
-                held = b"\r" if chunk.endswith(b"\r") else b""
-                yield with_line_feeds(chunk[: len(chunk) - len(held)])
-            yield with_line_feeds(held)
+                held += chunk
+                if held.endswith(b"\r"):
+                    yield with_line_feeds(held[:-1])
+                    held = b"\r"
+                else:
+                    yield with_line_feeds(held)
+                    held = b""
+            if held:
+                yield with_line_feeds(held)
 
     def _ensure(self, maildir: str) -> None:
         """Make a maildir where there is none, once."""
