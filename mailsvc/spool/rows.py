@@ -21,7 +21,8 @@ from mailsvc.spool.schema import DEAD, NUMBER_BITS, NUMBER_MASK, WAITING
 
 #: Envelopes of the last messages seen, so that a thousand recipients do not mean as many decodings.
 _ENVELOPES = 32
-
+#: Messages at most that may lie in the span of those that are finished together: all are looked at.
+_SPAN = 1024
 
 #: Seconds until we look again whether another process has let go of the database.
 _AGAIN = 0.0003
@@ -183,14 +184,55 @@ class Transaction(Messages):
     def finish(self, held: Sequence[Held]) -> list[bool]:
         """Store that attempts went well; for each, False if the claim is stale.
 
-        Four statements for 32 deliveries, where :meth:`record` has three for each: every step of a
-        statement waits for the interpreter's lock once more.
+        Three statements where nothing else lies between them, as with new mail, else four for 32;
+        :meth:`record` has three for each.  Every step of a statement waits for the interpreter's
+        lock once more.
         """
+        if self._finish_span(held):
+            return [True] * len(held)
         done: list[bool] = []
         while len(done) < len(held):
             part = held[len(done) : len(done) + batch(len(held) - len(done))]
             done += self._finish_all(part) or [self.record(item, Done()) for item in part]
         return done
+
+    def _finish_span(self, held: Sequence[Held]) -> bool:
+        """Do the work of :meth:`finish` if these are all deliveries of a span; else nothing.
+
+        It takes a third of the CPU: SQLite makes no tables of keys to look for.
+        """
+        count = len(held)
+        if count < 2:
+            return False
+        first = held[0]
+        token, key, destination, octets = first.token, first.key, first.destination, first.octets
+        for item in held[1:]:
+            token += 1
+            if item.token != token or item.key <= key or item.destination != destination:
+                return False
+            key = item.key
+            octets += item.octets
+        low, high = first.key >> NUMBER_BITS, key >> NUMBER_BITS
+        if high - low > _SPAN:
+            return False
+        # Whoever has one of these tokens is one of these deliveries.
+        ended = "seq BETWEEN ?1 AND ?2 AND (retain_until IS NULL OR retain_until <= ?3)"
+        found, placed, segment, other, messages, length = self._execute(
+            "SELECT (SELECT sum(iif(token BETWEEN ?4 AND ?5, 1, -1)) FROM (SELECT token FROM"
+            f" deliveries WHERE key BETWEEN ?1 << {NUMBER_BITS} AND ?2 << {NUMBER_BITS} |"
+            f" {NUMBER_MASK} LIMIT ?6)), count(segment), min(segment), max(segment), count(*),"
+            f" sum(length) FROM messages WHERE {ended}",
+            (low, high, self.now, first.token, token, count + 1),
+        ).fetchone()
+        if found != count or placed != messages or segment != other:
+            return False
+        span = (low << NUMBER_BITS, high << NUMBER_BITS | NUMBER_MASK)
+        self._execute("DELETE FROM deliveries WHERE key BETWEEN ? AND ?", span)
+        self.changed_octets(self.destination(destination), -octets)
+        if messages:
+            self._place(segment, 0, -messages, -length)
+            self._execute(f"DELETE FROM messages WHERE {ended}", (low, high, self.now))
+        return True
 
     def _finish_all(self, held: Sequence[Held]) -> list[bool]:
         """Do the work of :meth:`finish` if no claim is stale; else do and return nothing."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from itertools import product
 
 from msgspec.structs import replace
 
 from mailsvc.interfaces import Claim
 from mailsvc.message import Done, Retry
 from mailsvc.spool import claims as claims_module
-from mailsvc.spool import messages
+from mailsvc.spool import messages, rows
 from mailsvc.spool.embedded import EmbeddedSpool
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
@@ -24,6 +25,16 @@ TABLES = {
     "segments": "SELECT id, live, octets FROM segments WHERE live > 0",
     "files": "SELECT octets FROM files",
 }
+
+
+def moved(transaction: rows.Transaction) -> None:
+    """Let the content of a message lie in another segment than the others."""
+    for statement in (
+        "INSERT INTO segments (id, owner, size, live, octets) VALUES (77, 0, 9, 1, 105)",
+        "UPDATE segments SET live = live - 1, octets = octets - 105 WHERE id != 77",
+        "UPDATE messages SET segment = 77 WHERE id = 'm5'",
+    ):
+        transaction.connection.execute(statement)
 
 
 class RowsTestCase(SpoolTestCase):
@@ -47,9 +58,9 @@ class RowsTestCase(SpoolTestCase):
 
 
 class FinishTests(RowsTestCase):
-    async def finished(self, rows: int, *, stale: bool) -> object:
+    async def finished(self, many: int, *, stale: bool) -> object:
         """Finish most of a spool's deliveries, and return what is left in the tables."""
-        self.patch(messages, "_ROWS", rows)
+        self.patch(messages, "_ROWS", many)
         spool = await self.filled()
         claims = sorted(
             [*await self.claimed(spool, "a"), *await self.claimed(spool, "b")],
@@ -76,8 +87,52 @@ class FinishTests(RowsTestCase):
     async def test_finish(self) -> None:
         for stale in (False, True):
             plain = await self.finished(1, stale=stale)
-            for rows in (32, 4):
-                self.assertEqual(await self.finished(rows, stale=stale), plain)
+            for many in (32, 4):
+                self.assertEqual(await self.finished(many, stale=stale), plain)
+
+
+class FinishSpanTests(RowsTestCase):
+    """Deliveries between which nothing else lies."""
+
+    async def finished(self, span: int, done: slice, fault: str) -> tuple[bool, object]:
+        """Finish some; return whether that was done in a span, and what is left."""
+        self.patch(rows, "_SPAN", span)
+        self.directory = os.path.abspath(self.mktemp())
+        self.files = FaultyFiles(self.directory)
+        spool = await self.opened()
+        for number in range(20):
+            names = ("a", "b") if fault == "another" and number == 5 else ("a",)
+            envelope = replace(self.envelope(*names, recipients=1 + number % 3), id=f"m{number}")
+            incoming = spool.begin(envelope, False)
+            incoming.write(b"x" * (40_000 if fault == "file" and number == 5 else 100 + number))
+            await incoming.commit()
+        await spool.retain("m3", self.rounds.now() + 1000)
+        await spool.retain("m4", self.rounds.now() - 1)
+        if fault == "segments":
+            await spool._workshop.change(moved)
+        claims = await self.claimed(spool, "a")
+        if fault == "stale":
+            await spool.quarantine("m5", "unwanted")
+        if fault == "order":
+            claims[5], claims[6] = claims[6], claims[5]
+        if fault == "twice":
+            claims[6] = claims[5]
+        self.files.calls.clear()
+        found = await spool.finish(claims[done])
+        spanned = ("sql", "DELETE FROM deliveries WHERE key BETWEEN ? AND ?") in self.files.calls
+        tables = self.tables()
+        await self.stopped(spool)
+        left = sorted(claim.delivery.id for claim in found)
+        return spanned, (left, tables)
+
+    async def test_it_does_what_others_do(self) -> None:
+        faults = ("", "another", "file", "segments", "stale", "order", "twice")
+        for fault, part in product(faults, ((0, 39), (6, 18), (5, 17), (7, 8), (12, 12))):
+            plain, expected = await self.finished(-1, slice(*part), fault)
+            spanned, found = await self.finished(1024, slice(*part), fault)
+            self.assertEqual(found, expected, (fault, part))
+            self.assertFalse(plain)
+            self.assertEqual(spanned, not fault and part in ((0, 39), (6, 18)), (fault, part))
 
 
 class ClaimTests(RowsTestCase):
