@@ -64,6 +64,7 @@ COMPILED = (
     "mailsvc/smtp/session.py",
     "mailsvc/smtp/states.py",
     "mailsvc/smtp/transfer.py",
+    "mailsvc/spool/accepting.py",
     "mailsvc/spool/claims.py",
     "mailsvc/spool/content.py",
     "mailsvc/spool/embedded.py",

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailsvc.interfaces import Claim
 from mailsvc.message import Delivery, Envelope
-from mailsvc.spool.records import Held, Planned, Stored
+from mailsvc.spool.accepting import Planned
+from mailsvc.spool.records import Held, Stored
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
 FRESH = 1024

@@ -21,6 +21,7 @@ from mailsvc.events import Alert, Emit, Event, Notice
 from mailsvc.interfaces import Claim, ISpool
 from mailsvc.message import Delivery, Done, Envelope, Outcome, Recipient, Retry
 from mailsvc.spool import operators, process
+from mailsvc.spool.accepting import Accepting
 from mailsvc.spool.claims import Claims, Fresh
 from mailsvc.spool.content import Contents, Rows, Shelf, StoredContent
 from mailsvc.spool.extent import HEADER_SIZE
@@ -31,7 +32,7 @@ from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
 from mailsvc.spool.process import Presence
 from mailsvc.spool.reception import Incoming, Reception
-from mailsvc.spool.records import Accepting, Claimed, Held
+from mailsvc.spool.records import Claimed, Held
 from mailsvc.spool.rounds import Rounds
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import NUMBER_BITS, Layout

@@ -7,16 +7,27 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from mailsvc.message import Envelope
-from mailsvc.spool.records import Accepting, Stored
+from mailsvc.spool.accepting import Accepting
+from mailsvc.spool.records import Stored
 from mailsvc.spool.schema import HELD, NUMBER_BITS, NUMBER_MASK, WAITING
 
 #: Rows of a statement at most; SQLite took 999 values before 3.32.
 _ROWS = 32
 
-_MESSAGE_COLUMNS = (
-    "seq, id, segment, offset, file, length, crc, stuffed, size, next_number, envelope"
+#: Rows without NULL and truth: to bind one of these costs ten times as much as a number.  What all
+#: rows of a statement have in common is bound once (``?1``).
+_IN_SEGMENT, _IN_FILE = (
+    f"INSERT INTO messages ({place}, seq, id, offset, length, crc, stuffed, size, next_number,"
+    " envelope) VALUES "
+    for place in ("segment", "file")
 )
-_DELIVERY_COLUMNS = "key, destination, recipient, state, attempts, due, owner, token, octets"
+_MESSAGE = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DELIVERIES = (
+    "INSERT INTO deliveries (due, owner, state, attempts, token, key, destination, recipient,"
+    " octets) VALUES "
+)
+_HELD = f"(?1, ?2, {HELD}, 0, ?, ?, ?, ?, ?)"
+_WAITING = f"(?1, NULL, {WAITING}, 0, NULL, ?, ?, ?, ?)"
 
 
 def batch(count: int) -> int:
@@ -25,10 +36,9 @@ def batch(count: int) -> int:
 
 
 @cache
-def _inserting(table: str, columns: str, rows: int) -> str:
+def _inserting(into: str, row: str, rows: int) -> str:
     """Return the statement that inserts so many rows."""
-    row = f"({', '.join('?' * (columns.count(',') + 1))})"
-    return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * rows)}"
+    return into + ", ".join([row] * rows)
 
 
 class Memory:
@@ -79,64 +89,62 @@ class Messages:
         """
         seq = self._last_seq()
         clock = int(self.now * 1000)
-        process = self.memory.process
         rows: list[object] = []
-        deliveries: list[object] = []
+        files: list[object] = []
+        held: list[object] = []
+        waiting: list[object] = []
         for message in messages:
             seq = max(seq + 1, clock)
             message.seq = seq
             message.tokens = []
             length = message.length
-            rows += (
+            segment = message.segment
+            row: list[object] = [
+                message.file if segment is None else segment,
                 seq,
                 message.message_id,
-                message.segment,
                 message.offset,
-                message.file,
                 length,
                 message.crc,
-                message.stuffed,
+                int(message.stuffed),
                 message.size,
                 len(message.plan) + 1,
                 message.envelope.decode("utf-8"),
-            )
+            ]
+            if segment is None:
+                files += row
+            else:
+                rows += row
             key = seq << NUMBER_BITS
             for planned in message.plan:
                 key += 1
                 destination = self.destination(planned.destination)
                 self._held_octets[destination] = self._held_octets.get(destination, 0) + length
-                token = None
                 if planned.held:
                     token = self.memory.token()
                     message.tokens.append(token)
-                deliveries += (
-                    key,
-                    destination,
-                    planned.recipient,
-                    HELD if planned.held else WAITING,
-                    0,
-                    self.now,
-                    process if planned.held else None,
-                    token,
-                    length,
-                )
-            self._place(message.segment, seq, 1, length)
+                    held += (token, key, destination, planned.recipient, length)
+                else:
+                    waiting += (key, destination, planned.recipient, length)
+            self._place(segment, seq, 1, length)
         self._seq = seq
-        self._insert("messages", _MESSAGE_COLUMNS, rows)
-        self._insert("deliveries", _DELIVERY_COLUMNS, deliveries)
+        self._insert(_IN_SEGMENT, _MESSAGE, [], rows)
+        self._insert(_IN_FILE, _MESSAGE, [], files)
+        self._insert(_DELIVERIES, _HELD, [self.now, self.memory.process], held)
+        self._insert(_DELIVERIES, _WAITING, [self.now], waiting)
 
-    def _insert(self, table: str, columns: str, values: list[object]) -> None:
-        """Insert rows, whose values stand one after another, many to a statement.
+    def _insert(self, into: str, row: str, common: list[object], values: list[object]) -> None:
+        """Insert rows, whose own values stand one after another, many to a statement.
 
         Each step of a statement gives the interpreter's lock away, and a row of ``executemany`` is
         a step: beside a busy reactor a row waits longer for the lock than it takes to insert.
         """
-        width = columns.count(",") + 1
+        width = row.count("?") - len(common)
         done, count = 0, len(values) // width
         while done < count:
             many = batch(count - done)
             part = values[done * width : (done + many) * width]
-            self._execute(_inserting(table, columns, many), part)
+            self._execute(_inserting(into, row, many), common + part)
             done += many
 
     def _last_seq(self) -> int:

@@ -11,9 +11,10 @@ from zope.interface import classImplements
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.interfaces import IIncoming
 from mailsvc.message import Envelope
+from mailsvc.spool.accepting import Accepting, Planned
 from mailsvc.spool.extent import DotCounter
 from mailsvc.spool.files import Files
-from mailsvc.spool.records import Accepting, Planned, encode_envelope
+from mailsvc.spool.records import encode_envelope
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.spill import Spill
 from mailsvc.spool.usage import Usage
@@ -299,16 +300,11 @@ class Incoming:
             encoded = encode_envelope(envelope)
         except ValueError as error:
             raise SpoolError(f"the envelope cannot be stored: {error}") from error
-        return Accepting(
-            message_id=envelope.id,
-            envelope=encoded,
-            plan=self._plan(envelope),
-            length=self._length,
-            # Content in which no dot is stuffed is the same either way.
-            stuffed=dots > 0,
-            size=self._length - dots,
-            chunks=self._chunks,
-        )
+        # Content in which no dot is stuffed is the same either way.
+        stuffed = dots > 0
+        size = self._length - dots
+        plan = self._plan(envelope)
+        return Accepting(envelope.id, encoded, plan, self._length, stuffed, size, self._chunks)
 
     def _filed(self, acceptance: Acceptance, error: SpoolError | None, crc: int) -> None:
         """Go on to the rows: the file is durable (in the spill's thread)."""

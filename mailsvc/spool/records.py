@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -37,57 +36,6 @@ class Stored(Struct, frozen=True):
     crc: int
     stuffed: bool
     size: int
-
-
-class Planned(Struct, frozen=True):
-    """A delivery of a message that is being accepted.
-
-    :ivar held: it is not queued but kept by this process, which means to attempt it at once.
-    """
-
-    recipient: int
-    destination: str
-    held: bool
-
-
-@dataclass(slots=True, eq=False)
-class Accepting:
-    """A message on its way into the rows.
-
-    :ivar chunks: the content, where it goes into a segment.
-    :ivar segment: where the content was put, and ``offset``; None: ``file`` names its own.
-    :ivar error: why it is not accepted.
-    :ivar seq: its row, once inserted, and ``tokens`` of its held deliveries, in order.
-    """
-
-    message_id: str
-    envelope: bytes
-    plan: Sequence[Planned]
-    length: int
-    stuffed: bool
-    size: int
-    crc: int = 0
-    chunks: list[bytes | memoryview] = field(default_factory=list)
-    segment: int | None = None
-    offset: int = 0
-    file: str | None = None
-    error: Exception | None = None
-    seq: int = 0
-    tokens: list[int] = field(default_factory=list)
-
-    def stored(self) -> Stored:
-        """Return where the content lies."""
-        return Stored(
-            self.message_id,
-            self.seq,
-            self.segment,
-            self.offset,
-            self.file,
-            self.length,
-            self.crc,
-            self.stuffed,
-            self.size,
-        )
 
 
 class Claimed(Struct, frozen=True):

@@ -14,9 +14,9 @@ from concurrent.futures import Executor, Future
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit
+from mailsvc.spool.accepting import Accepting
 from mailsvc.spool.extent import HEADER_SIZE, crc32, header
 from mailsvc.spool.files import Files
-from mailsvc.spool.records import Accepting
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.usage import Usage
 

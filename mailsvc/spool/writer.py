@@ -17,9 +17,9 @@ from twisted.internet.interfaces import IDelayedCall
 
 from mailsvc.errors import SpoolError, SpoolFull
 from mailsvc.events import Alert, Emit, Notice
+from mailsvc.spool.accepting import Accepting
 from mailsvc.spool.gathering import Gathering
 from mailsvc.spool.messages import Memory
-from mailsvc.spool.records import Accepting
 from mailsvc.spool.rows import Transaction, begin
 from mailsvc.spool.segments import Segments
 from mailsvc.turnend import TurnEnd

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from mailsvc.errors import SpoolError, SpoolFull
-from mailsvc.spool.records import Accepting
+from mailsvc.spool.accepting import Accepting
 from mailsvc.spool.schema import Layout, connect, make_database
 from mailsvc.spool.segments import Segments
 from mailsvc.spool.usage import Usage
