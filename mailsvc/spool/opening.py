@@ -13,7 +13,7 @@ from mailsvc.spool.content import Rows, Shelf
 from mailsvc.spool.files import Files
 from mailsvc.spool.messages import Memory
 from mailsvc.spool.process import Presence, StartLock
-from mailsvc.spool.rows import Transaction
+from mailsvc.spool.rows import Transaction, begin
 from mailsvc.spool.schema import Layout, connect, make_database
 from mailsvc.spool.segments import Segments
 
@@ -52,7 +52,8 @@ class Opening:
             living, dead = self._presence.others()
             connection = self.connect()
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA busy_timeout = 0")  # begin() waits
+                begin(connection)
                 transaction = Transaction(connection, memory, now())
                 process.register(transaction)
                 held = process.inherit(transaction, living)

@@ -24,34 +24,43 @@ _ENVELOPES = 32
 #: Messages at most that may lie in the span of those that are finished together: all are looked at.
 _SPAN = 1024
 
-#: Seconds until we look again whether another process has let go of the database.
+#: Seconds until we look again whether another process has let go of the database, and for how many.
 _AGAIN = 0.0003
+_PATIENCE = 10.0
 
 
 def begin(connection: sqlite3.Connection) -> None:
     """Begin a transaction that writes, as soon as no other process is inside one; blocks.
 
     SQLite itself would look again after 1, 2, 5, 10 and more milliseconds.  A group takes about
-    one: by then the other process is often inside its next.
+    one: by then the other process is often inside its next.  So the writer's connection has no
+    timeout of its own (set once: a PRAGMA costs as much as two rows).
 
-    :raises sqlite3.Error: also when the connection's timeout is over.
+    :raises sqlite3.Error: also when it has taken too long.
     """
-    timeout: int = connection.execute("PRAGMA busy_timeout").fetchone()[0]
-    connection.execute("PRAGMA busy_timeout = 0")
     waited = 0.0
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or waited >= _PATIENCE:
+                raise
+        sleep(_AGAIN)
+        waited += _AGAIN
+
+
+def change(connection: sqlite3.Connection, statement: str, values: Sequence[int]) -> sqlite3.Cursor:
+    """Execute a statement in a transaction of its own."""
+    begin(connection)
     try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or waited * 1000 >= timeout:
-                    raise
-            sleep(_AGAIN)
-            waited += _AGAIN
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {timeout}")
+        cursor = connection.execute(statement, values)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.rollback()
+        raise
+    return cursor
 
 
 class Transaction(Messages):

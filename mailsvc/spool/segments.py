@@ -17,6 +17,7 @@ from mailsvc.events import Alert, Emit
 from mailsvc.spool.accepting import Accepting
 from mailsvc.spool.extent import HEADER_SIZE, crc32, header
 from mailsvc.spool.files import Files
+from mailsvc.spool.rows import change
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.usage import Usage
 
@@ -171,7 +172,7 @@ class Segments:
             try:
                 self._make(number)
             except OSError:
-                connection.execute("DELETE FROM segments WHERE id = ?", (number,))
+                change(connection, "DELETE FROM segments WHERE id = ?", (number,))
                 raise
             segment = self._opened(number, self._size)
         return segment
@@ -194,7 +195,7 @@ class Segments:
             except OSError as error:
                 self._emit(Alert(f"spool: segment {number} is removed: {error}"))
             # Of another size, or not there at all: nothing names it.
-            connection.execute("DELETE FROM segments WHERE id = ?", (number,))
+            change(connection, "DELETE FROM segments WHERE id = ?", (number,))
             self._files.remove(self._layout.segment(number))
         return None
 
@@ -204,7 +205,8 @@ class Segments:
     def _reserve(self, connection: sqlite3.Connection) -> int:
         """Return a new segment's number; its row comes first, so that no file is without one."""
         self._usage.require(self._size)
-        cursor = connection.execute(
+        cursor = change(
+            connection,
             "INSERT INTO segments (owner, size, live, octets) VALUES (?, ?, 0, 0)",
             (self._process, self._size),
         )
@@ -238,7 +240,7 @@ class Segments:
                 error = making.exception()
                 if error is not None:
                     self._emit(Alert(f"spool: no new segment: {error}"))
-                    connection.execute("DELETE FROM segments WHERE id = ?", (number,))
+                    change(connection, "DELETE FROM segments WHERE id = ?", (number,))
 
     def look_ahead(self, connection: sqlite3.Connection) -> None:
         """Have the next segment made while this one fills, unless one is free."""

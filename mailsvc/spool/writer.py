@@ -342,6 +342,7 @@ class Writer:
                 if self._unconfirmed is not None:
                     self._confirm_absence(connection, self._unconfirmed)
                     self._unconfirmed = None
+                connection.execute("PRAGMA busy_timeout = 0")  # begin() waits
             except BaseException:
                 connection.close()
                 raise

@@ -174,7 +174,7 @@ class WaitingTests(SpoolTestCase):
 
     async def test_not_for_ever(self) -> None:
         """A process that was stopped inside a transaction: the sender is told, and may go."""
-        self.files.timeout = 0.05
+        self.patch(rows, "_PATIENCE", 0.05)
         spool = await self.opened()
         other = self.another()
         looked: list[float] = []
@@ -184,12 +184,25 @@ class WaitingTests(SpoolTestCase):
         other.execute("COMMIT")
         await self.store(spool)
 
-    async def test_other_statements_wait_as_they_did(self) -> None:
-        self.files.timeout = 0.05
-        connection = self.files.connect(":memory:")
-        self.addCleanup(connection.close)
-        rows.begin(connection)
-        self.assertEqual(connection.execute("PRAGMA busy_timeout").fetchone()[0], 50)
+    async def test_a_new_segment_waits_as_well(self) -> None:
+        spool = await self.opened()
+        other = self.another()
+        looked: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            looked.append(seconds)
+            if len(looked) == 7:
+                other.execute("COMMIT")
+
+        self.patch(rows, "sleep", sleep)
+        spool._segments.close()
+        spool._segments._size *= 2
+        self.files.calls.clear()
+        await self.store(spool)
+        self.assertEqual(len(looked), 7)
+        writing = [text for _, text in self.files.calls if text.startswith(("BEGIN", "DELETE"))]
+        self.assertEqual(set(writing[:8]), {"BEGIN IMMEDIATE"})
+        self.assertIn("FROM segments", writing[8])
 
 
 class FilesTests(SpoolTestCase):
