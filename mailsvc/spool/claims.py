@@ -55,12 +55,12 @@ class Fresh:
 class _Content:
     """A content that deliveries need.
 
-    :ivar octets: as stored, if they are in memory.
+    :ivar octets: as stored, if they are in memory: pieces, of which who opens them makes one.
     """
 
     __slots__ = ("deliveries", "octets", "stored")
 
-    def __init__(self, stored: Stored, octets: bytes | None) -> None:
+    def __init__(self, stored: Stored, octets: list[bytes] | None) -> None:
         self.stored = stored
         self.octets = octets
         self.deliveries = 1
@@ -315,8 +315,10 @@ class Claims:
             return
         octets = None
         if chunks and stored.length <= _KEPT_EACH and self._kept + stored.length <= _KEPT:
-            octets = b"".join(chunks)
-            self._kept += len(octets)
+            octets = [chunk for chunk in chunks if isinstance(chunk, bytes)]
+            if len(octets) < len(chunks):
+                octets = [b"".join(chunks)]  # a view pins what nobody counts
+            self._kept += stored.length
         self._contents[stored.message_id] = _Content(stored, octets)
 
     def forget(self, message_id: str) -> None:
@@ -327,9 +329,9 @@ class Claims:
             if not known.deliveries:
                 del self._contents[message_id]
                 if known.octets is not None:
-                    self._kept -= len(known.octets)
+                    self._kept -= known.stored.length
 
-    def content(self, message_id: str) -> tuple[Stored, bytes | None] | None:
+    def content(self, message_id: str) -> tuple[Stored, list[bytes] | None] | None:
         """Return where a message's content lies, and its octets if they are here; if known."""
         known = self._contents.get(message_id)
         return (known.stored, known.octets) if known else None

@@ -161,7 +161,7 @@ class StoredContent:
 
     :param find: returns where the content lies now, or None if the message is gone; blocks.
     :param quarantine: sets the message aside, and returns when that is durable; blocks.
-    :param octets: the content as it was stored just now: it need not be read again.
+    :param octets: the content as it was stored just now, in pieces: it need not be read again.
     """
 
     __slots__ = ("_find", "_octets", "_quarantine", "_shelf", "_stored", "size")
@@ -172,7 +172,7 @@ class StoredContent:
         stored: Stored,
         find: Callable[[str], Stored | None],
         quarantine: Callable[[str, str], None],
-        octets: bytes | None = None,
+        octets: list[bytes] | None = None,
     ) -> None:
         self.size = stored.size
         self._shelf = shelf
@@ -183,8 +183,12 @@ class StoredContent:
 
     def open(self) -> BinaryIO:
         """Return a fresh reader; see :class:`mailsvc.interfaces.IContent`."""
-        if self._octets is not None:
-            return _reader(self._octets, self._stored)
+        octets = self._octets
+        if octets is not None:
+            if len(octets) > 1:
+                # Now, not when it came: some destinations read nothing.
+                octets[:] = [b"".join(octets)]
+            return _reader(octets[0], self._stored)
         message_id = self._stored.message_id
         while True:
             stored = self._stored
@@ -246,7 +250,7 @@ class Contents:
             raise SpoolError(f"there is no message {message_id}")
         return self._content(stored)
 
-    def _content(self, stored: Stored, octets: bytes | None = None) -> StoredContent:
+    def _content(self, stored: Stored, octets: list[bytes] | None = None) -> StoredContent:
         return StoredContent(self._shelf, stored, self._rows.find, self._set_aside, octets)
 
     def _set_aside(self, message_id: str, reason: str) -> None:

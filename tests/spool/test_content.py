@@ -157,13 +157,18 @@ class KeptTests(SpoolTestCase):
             stored = Stored(f"m{number}", number, 1, 0, None, length, 0, False, length)
             kept.know(stored, [b"x" * length])
             known = kept.content(f"m{number}")
-            self.assertEqual(known, (stored, b"x" * length if stays else None))
+            self.assertEqual(known, (stored, [b"x" * length] if stays else None))
         kept.forget("m1")
         self.assertIsNone(kept.content("m1"))
-        kept.know(structs.replace(stored, message_id="m9", length=60), [b"y" * 60])
-        self.assertEqual(
-            kept.content("m9"), (structs.replace(stored, message_id="m9", length=60), b"y" * 60)
-        )
+        stored = structs.replace(stored, message_id="m9", length=60)
+        kept.know(stored, [b"y" * 60])
+        self.assertEqual(kept.content("m9"), (stored, [b"y" * 60]))
+
+    def test_no_view_is_kept(self) -> None:
+        kept = Claims(lambda: 0.0)
+        stored = Stored("m", 1, 1, 0, None, 4, 0, False, 4)
+        kept.know(stored, [b"ab", memoryview(b"abcdef")[2:4]])
+        self.assertEqual(kept.content("m"), (stored, [b"abcd"]))
 
 
 class DamageTests(SpoolTestCase):
