@@ -20,7 +20,9 @@ class Usage:
     """
 
     def __init__(self, limits: SpoolLimits) -> None:
-        self.limits = limits
+        self._limits = limits
+        #: Octets that a destination may hold, of those that were asked for under these limits.
+        self._shares: dict[str, float] = {}
         self._lock = threading.Lock()
         self._segments = 0
         self._files = 0
@@ -28,7 +30,19 @@ class Usage:
         self._writing = 0
         self._free = 1 << 62
         self._room = 0
+        #: What was put there since; of the reactor's thread alone, so that no message needs a lock.
+        self._stored = 0
         self._held: dict[str, int] = {}
+
+    @property
+    def limits(self) -> SpoolLimits:
+        """Return the limits."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: SpoolLimits) -> None:
+        self._limits = limits
+        self._shares.clear()
 
     @property
     def octets(self) -> int:
@@ -57,6 +71,7 @@ class Usage:
             self._database = database
             self._free = free
             self._room = room
+            self._stored = 0
             self._held = dict(held)
 
     def hold(self, destination: str, octets: int) -> None:
@@ -72,8 +87,7 @@ class Usage:
 
     def stored(self, octets: int) -> None:
         """Count octets that went into a segment."""
-        with self._lock:
-            self._room -= octets
+        self._stored += octets
 
     def writing(self, octets: int) -> None:
         """Count octets of a file that is being written.
@@ -113,15 +127,20 @@ class Usage:
         :raises SpoolFull: the spool, the disk or a destination's share is full.
         """
         if not placed:
-            if self._room <= octets:
+            if self._room - self._stored <= octets:
                 self.require(octets)
             elif self._free < self.limits.low_water:
                 self.require(0)
-        limits = self.limits
         for name in destinations:
-            share = limits.share.get(name, limits.default_share) * limits.octets
+            share = self._shares.get(name)
+            if share is None:
+                share = self._shares[name] = self._share(name)
             if self._held.get(name, 0) + octets > share:
                 raise SpoolFull(
                     f"destination {name} holds {self._held.get(name, 0)} octets,"
                     f" its share is {int(share)}"
                 )
+
+    def _share(self, name: str) -> float:
+        limits = self._limits
+        return limits.share.get(name, limits.default_share) * limits.octets
