@@ -12,14 +12,16 @@ class Planned:
 
     :ivar recipient: index in the envelope.
     :ivar held: it is not queued but kept by this process, which means to attempt it at once.
+    :ivar sync: it is one of a synchronous route.
     """
 
-    __slots__ = ("destination", "held", "recipient")
+    __slots__ = ("destination", "held", "recipient", "sync")
 
-    def __init__(self, recipient: int, destination: str, held: bool) -> None:
+    def __init__(self, recipient: int, destination: str, held: bool, sync: bool) -> None:
         self.recipient = recipient
         self.destination = destination
         self.held = held
+        self.sync = sync
 
 
 class Accepting:

@@ -8,13 +8,13 @@ record, and no search between them.
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailsvc.interfaces import Claim
 from mailsvc.message import Delivery, Envelope
-from mailsvc.spool.accepting import Planned
+from mailsvc.spool.accepting import Accepting, Planned
 from mailsvc.spool.records import Held, Stored
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
@@ -90,7 +90,8 @@ class Claims:
         self._now = now
         self._queues: dict[str, _Queue] = {}
         self._leases: dict[int, Lease] = {}
-        self._expiry: list[tuple[float, int]] = []
+        #: No lease ends before.
+        self._earliest = math.inf
         #: Contents of messages with fresh or claimed deliveries.
         self._contents: dict[str, _Content] = {}
         self._kept = 0
@@ -130,24 +131,25 @@ class Claims:
                 if recipient.address in seen:
                     continue
                 seen.add(recipient.address)
-            for name in recipient.route.destinations:
-                plan.append(Planned(index, name, self.hold(name, sync=recipient.route.sync)))
+            route = recipient.route
+            sync = route.sync
+            for name in route.destinations:
+                plan.append(Planned(index, name, self.hold(name, sync=sync), sync))
         return plan
 
-    def held(self, destination: str) -> None:
-        """Count a delivery for which ``hold`` said yes as accepted, or as failed."""
+    def failed(self, destination: str) -> None:
+        """Count a delivery for which ``hold`` said yes no longer: it was not accepted."""
         self._queue(destination).accepting -= 1
 
-    def add(self, fresh: Fresh, stored: Stored, chunks: Sequence[bytes | memoryview] = ()) -> None:
-        """Keep a fresh delivery.
-
-        :param chunks: its content as stored, if that is at hand.
-        """
-        self.know(stored, chunks)
-        if fresh.delivery.recipient.route.sync:
-            self._reserved.setdefault(stored.message_id, []).append(fresh)
+    def add(self, planned: Planned, fresh: Fresh, message: Accepting, stored: Stored) -> None:
+        """Keep a fresh delivery of a message that was just stored, and count it as accepted."""
+        self.know(stored, message.chunks)
+        queue = self._queue(planned.destination)
+        queue.accepting -= 1
+        if planned.sync:
+            self._reserved.setdefault(message.message_id, []).append(fresh)
         else:
-            self._queue(fresh.delivery.destination).fresh.append(fresh)
+            queue.fresh.append(fresh)
 
     def queued(self, destination: str, due: float) -> None:
         """Note that a delivery waits in the rows."""
@@ -207,7 +209,7 @@ class Claims:
         expires_at = self._now() + lease
         message_id = delivery.envelope.id
         self._leases[held.token] = Lease(held, message_id, expires_at)
-        heapq.heappush(self._expiry, (expires_at, held.token))
+        self._earliest = min(self._earliest, expires_at)
         return Claim(delivery, held.token, expires_at)
 
     def lease(self, token: int) -> Lease | None:
@@ -217,7 +219,7 @@ class Claims:
     def extend(self, lease: Lease, seconds: float) -> float:
         """Lengthen a lease; return when it ends."""
         lease.expires_at = self._now() + seconds
-        heapq.heappush(self._expiry, (lease.expires_at, lease.held.token))
+        self._earliest = min(self._earliest, lease.expires_at)
         return lease.expires_at
 
     def end(self, token: int) -> None:
@@ -225,20 +227,21 @@ class Claims:
         lease = self._leases.pop(token, None)
         if lease is not None:
             self.forget(lease.message_id)
-        if len(self._expiry) > 64 + 4 * len(self._leases):
-            self._expiry = [(kept.expires_at, number) for number, kept in self._leases.items()]
-            heapq.heapify(self._expiry)
 
     def expired(self) -> list[Held]:
-        """End the leases whose time is over, and return what they held."""
+        """End the leases whose time is over, and return what they held.
+
+        They are looked for only when one could have ended: claims that are alive are extended long
+        before.
+        """
         now = self._now()
-        ended = []
-        while self._expiry and self._expiry[0][0] <= now:
-            _, token = heapq.heappop(self._expiry)
-            lease = self._leases.get(token)
-            if lease is not None and lease.expires_at <= now:
-                ended.append(lease.held)
-                self.end(token)
+        if now < self._earliest:
+            return []
+        ended = [lease.held for lease in self._leases.values() if lease.expires_at <= now]
+        for held in ended:
+            self.end(held.token)
+        left = [lease.expires_at for lease in self._leases.values()]
+        self._earliest = min(left, default=math.inf)
         return ended
 
     def stale(self) -> list[Held]:

@@ -214,7 +214,7 @@ class EmbeddedSpool(Oversight):
     def _failed(self, message: Accepting) -> None:
         for planned in message.plan:
             if planned.held:
-                self._claims.held(planned.destination)
+                self._claims.failed(planned.destination)
 
     def _accepted(self, message: Accepting, envelope: Envelope) -> None:
         claims = self._claims
@@ -226,7 +226,6 @@ class EmbeddedSpool(Oversight):
             if not planned.held:
                 claims.queued(planned.destination, now)
                 continue
-            claims.held(planned.destination)
             key = message.seq << NUMBER_BITS | number
             held = Held(key, next(tokens), planned.destination, message.length)
             delivery = Delivery(
@@ -237,7 +236,7 @@ class EmbeddedSpool(Oversight):
                 1,
                 message.size,
             )
-            claims.add(Fresh(held, delivery, now), stored, message.chunks)
+            claims.add(planned, Fresh(held, delivery, now), message, stored)
 
     # Handing out
 
@@ -370,12 +369,13 @@ class EmbeddedSpool(Oversight):
         held = [lease.held for lease in leases if lease is not None]
 
         def finished(valid: Sequence[bool]) -> Sequence[Claim]:
-            done = set()
             for item, was_valid in zip(held, valid, strict=True):
                 self._claims.end(item.token)
                 if was_valid:
-                    done.add(item.token)
                     self._usage.hold(item.destination, -item.octets)
+            if len(held) == len(claims) and False not in valid:
+                return []
+            done = {item.token for item, was_valid in zip(held, valid, strict=True) if was_valid}
             return [claim for claim in claims if claim.token not in done]
 
         return self._workshop.change_then(lambda transaction: transaction.finish(held), finished)

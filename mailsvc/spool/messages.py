@@ -61,6 +61,18 @@ class Memory:
         return self._token
 
 
+class _Change:
+    """What came into a segment in one transaction, and, negative, went."""
+
+    __slots__ = ("first", "last", "messages", "octets")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.octets = 0
+        self.first = 0
+        self.last = 0
+
+
 class Messages:
     """The part of a transaction that is about messages.
 
@@ -76,7 +88,7 @@ class Messages:
         self._execute: Callable[..., sqlite3.Cursor] = connection.execute
         self._destinations: dict[str, int] = {}
         self._held_octets: dict[int, int] = {}
-        self._segments: dict[int, list[int]] = {}
+        self._segments: dict[int, _Change] = {}
         self._file_octets = 0
         self._seq = 0
 
@@ -160,12 +172,12 @@ class Messages:
             return
         change = self._segments.get(segment)
         if change is None:
-            change = self._segments[segment] = [0, 0, 0, 0]
-        change[0] += messages
-        change[1] += octets
+            change = self._segments[segment] = _Change()
+        change.messages += messages
+        change.octets += octets
         if messages > 0:
-            change[2] = change[2] or seq
-            change[3] = seq
+            change.first = change.first or seq
+            change.last = seq
 
     def end_message(self, seq: int) -> bool:
         """Delete a message whose last delivery has ended, unless it is retained."""
@@ -241,13 +253,13 @@ class Messages:
                 self._execute(
                     "UPDATE destinations SET octets = octets + ? WHERE id = ?", (octets, number)
                 )
-        for segment, (messages, octets, first, last) in self._segments.items():
+        for segment, change in self._segments.items():
             # A segment without messages is begun anew by the first that comes.
             self._execute(
                 "UPDATE segments SET first = CASE WHEN ?3 = 0 THEN first WHEN live = 0 THEN ?3"
                 " ELSE min(first, ?3) END, last = CASE WHEN ?4 = 0 THEN last ELSE ?4 END,"
                 " live = live + ?1, octets = octets + ?2 WHERE id = ?5",
-                (messages, octets, first, last, segment),
+                (change.messages, change.octets, change.first, change.last, segment),
             )
         if self._file_octets:
             self._execute("UPDATE files SET octets = octets + ?", (self._file_octets,))

@@ -5,15 +5,52 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
 from mailsvc.errors import SpoolError
 from mailsvc.interfaces import Claim
-from mailsvc.message import Done, Retry
+from mailsvc.message import Address, Delivery, Done, Envelope, Recipient, Retry, Route
+from mailsvc.spool.claims import Claims
 from mailsvc.spool.embedded import EmbeddedSpool
 from mailsvc.spool.process import BEAT_SECONDS, SILENT_SECONDS, Presence
+from mailsvc.spool.records import Held
 from mailsvc.spool.schema import Layout
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
+RECIPIENT = Recipient(Address("x", "example.com"), Route("app", ("app",)))
 DISK = sqlite3.OperationalError("disk I/O error")
+
+
+class LeaseTests(SynchronousTestCase):
+    def test_each_ends_when_its_time_is_over(self) -> None:
+        """Whatever their order, and whichever were extended or have ended."""
+        clock = Clock()
+        claims = Claims(clock.seconds)
+        envelope = Envelope("m", 0.0, None, ())
+        for token, seconds in enumerate((40.0, 10.0, 20.0, 10.0, 30.0, 90.0)):
+            held = Held(token, token, "app", 1)
+            delivery = Delivery("m-1", envelope, RECIPIENT, "app", 1, 1)
+            claims.claimed(held, delivery, seconds)
+        extended = claims.lease(1)
+        assert extended is not None
+        claims.extend(extended, 35.0)
+        claims.end(4)
+        shortened = claims.lease(5)
+        assert shortened is not None
+        found = []
+        for second in range(0, 60, 5):
+            found.append((second, [held.token for held in claims.expired()]))
+            if second == 40:
+                claims.extend(shortened, 10.0)
+            clock.advance(5)
+        ended = [(second, tokens) for second, tokens in found if tokens]
+        self.assertEqual(ended, [(10, [3]), (20, [2]), (35, [1]), (40, [0]), (50, [5])])
+        claims.claimed(held, delivery, 1.0)
+        self.assertEqual(claims.expired(), [])
+        clock.advance(1)
+        self.assertEqual(claims.expired(), [held])
+        self.assertIsNone(claims.lease(held.token))
 
 
 class GivingBackTests(SpoolTestCase):
