@@ -70,6 +70,7 @@ COMPILED = (
     "mailsvc/spool/embedded.py",
     "mailsvc/spool/extent.py",
     "mailsvc/spool/gathering.py",
+    "mailsvc/spool/held.py",
     "mailsvc/spool/ids.py",
     "mailsvc/spool/messages.py",
     "mailsvc/spool/reception.py",

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mailsvc.interfaces import Claim
 from mailsvc.message import Delivery, Envelope
 from mailsvc.spool.accepting import Accepting, Planned
-from mailsvc.spool.records import Held, Stored
+from mailsvc.spool.held import Held
+from mailsvc.spool.records import Stored
 
 #: Fresh deliveries that a destination keeps in memory; more are queued in the rows.
 FRESH = 1024

@@ -224,10 +224,11 @@ class Contents:
         self, shelf: Shelf, rows: Rows, claims: Claims, workshop: Workshop, emit: Emit
     ) -> None:
         self._shelf = shelf
-        self._rows = rows
         self._claims = claims
         self._workshop = workshop
         self._emit = emit
+        self._find = rows.find
+        self._quarantine = self._set_aside
 
     def open(self, message_id: str) -> Deferred[StoredContent]:
         """Return a content; see :meth:`mailsvc.interfaces.ISpool.open`."""
@@ -245,13 +246,13 @@ class Contents:
         return self._content(stored, octets)
 
     async def _open(self, message_id: str) -> StoredContent:
-        stored = await self._workshop.in_thread(self._rows.find, message_id)
+        stored = await self._workshop.in_thread(self._find, message_id)
         if stored is None:
             raise SpoolError(f"there is no message {message_id}")
         return self._content(stored)
 
     def _content(self, stored: Stored, octets: list[bytes] | None = None) -> StoredContent:
-        return StoredContent(self._shelf, stored, self._rows.find, self._set_aside, octets)
+        return StoredContent(self._shelf, stored, self._find, self._quarantine, octets)
 
     def _set_aside(self, message_id: str, reason: str) -> None:
         """Quarantine, and wait: for a thread that reads."""

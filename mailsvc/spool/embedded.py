@@ -26,13 +26,14 @@ from mailsvc.spool.claims import Claims, Fresh
 from mailsvc.spool.content import Contents, Rows, Shelf, StoredContent
 from mailsvc.spool.extent import HEADER_SIZE
 from mailsvc.spool.files import Files
+from mailsvc.spool.held import Held
 from mailsvc.spool.ids import delivery_id, is_message_id
 from mailsvc.spool.messages import Memory
 from mailsvc.spool.opening import Opening
 from mailsvc.spool.oversight import Oversight
 from mailsvc.spool.process import Presence
 from mailsvc.spool.reception import Incoming, Reception
-from mailsvc.spool.records import Claimed, Held
+from mailsvc.spool.records import Claimed
 from mailsvc.spool.rounds import Rounds
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import NUMBER_BITS, Layout
@@ -228,14 +229,9 @@ class EmbeddedSpool(Oversight):
                 continue
             key = message.seq << NUMBER_BITS | number
             held = Held(key, next(tokens), planned.destination, message.length)
-            delivery = Delivery(
-                delivery_id(message.message_id, number),
-                envelope,
-                envelope.recipients[planned.recipient],
-                planned.destination,
-                1,
-                message.size,
-            )
+            id = delivery_id(message.message_id, number)
+            recipient = envelope.recipients[planned.recipient]
+            delivery = Delivery(id, envelope, recipient, planned.destination, 1, message.size)
             claims.add(planned, Fresh(held, delivery, now), message, stored)
 
     # Handing out

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _HEADER = struct.Struct(">4s32sII")
-_CHECK = struct.Struct(">I")
+_CHECK = 4
 _MAGIC = b"msvc"
-HEADER_SIZE = _HEADER.size + _CHECK.size
+HEADER_SIZE = _HEADER.size + _CHECK
 
 #: What DATA inserts before a dot that begins a line (RFC 5321 section 4.5.2).
 _STUFFED = b"\r\n."
@@ -41,8 +41,9 @@ def header(message_id: str, length: int, crc: int) -> bytes:
 
     :param message_id: at most 32 ASCII characters.
     """
-    start = _HEADER.pack(_MAGIC, message_id.encode("ascii"), length, crc)
-    return start + _CHECK.pack(crc32(start))
+    start: bytes = _HEADER.pack(_MAGIC, message_id.encode("ascii"), length, crc)
+    check: int = crc32(start)
+    return start + check.to_bytes(_CHECK, "big")
 
 
 def checked(extent: bytes, stored: Stored) -> bytes:
@@ -79,7 +80,8 @@ class DotCounter:
         else:
             octets = bytes(data)
             self.count += octets.count(_STUFFED) + (self._tail + octets[:2]).count(_STUFFED)
-        last = bytes(data[-2:])
+        # To take a slice of a known type costs half as much.
+        last = data[-2:] if isinstance(data, bytes) else bytes(data[-2:])
         self._tail = last if len(last) > 1 else (self._tail + last)[-2:]
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from mailsvc.message import Envelope
+from mailsvc.spool.held import Held
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Envelope).decode
@@ -57,15 +58,6 @@ class Claimed(Struct, frozen=True):
     def held(self) -> Held:
         """Return what ``record`` and ``release`` need to know of it."""
         return Held(self.key, self.token, self.destination, self.octets)
-
-
-class Held(Struct, frozen=True):
-    """A delivery that this process holds: what ``record`` and ``release`` need to know of it."""
-
-    key: int
-    token: int
-    destination: str
-    octets: int
 
 
 def encode_envelope(envelope: Envelope) -> bytes:

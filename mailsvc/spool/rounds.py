@@ -15,8 +15,9 @@ from mailsvc.events import Alert, Emit
 from mailsvc.spool import operators
 from mailsvc.spool.claims import Claims
 from mailsvc.spool.content import Shelf
+from mailsvc.spool.held import Held
 from mailsvc.spool.process import BEAT_SECONDS, SILENT_SECONDS
-from mailsvc.spool.records import Held, Stored
+from mailsvc.spool.records import Stored
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.upkeep import Report, Upkeep
 from mailsvc.spool.usage import Usage

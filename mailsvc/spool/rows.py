@@ -8,12 +8,12 @@ from time import sleep
 from typing import Any
 
 from mailsvc.message import Dead, Done, Envelope, Outcome
+from mailsvc.spool.held import Held
 from mailsvc.spool.ids import delivery_id
 from mailsvc.spool.messages import Messages, batch
 from mailsvc.spool.records import (
     STORED_COLUMNS,
     Claimed,
-    Held,
     decode_envelope,
     stored_of,
 )

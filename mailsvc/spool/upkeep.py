@@ -14,9 +14,10 @@ from mailsvc.spool.answers import forget_answers
 from mailsvc.spool.content import Shelf
 from mailsvc.spool.extent import Damaged
 from mailsvc.spool.files import Files
+from mailsvc.spool.held import Held
 from mailsvc.spool.operators import BATCH
 from mailsvc.spool.process import Presence, beat, disown_silent, inherit, known
-from mailsvc.spool.records import STORED_COLUMNS, Held, Stored, stored_of
+from mailsvc.spool.records import STORED_COLUMNS, Stored, stored_of
 from mailsvc.spool.rows import Transaction
 from mailsvc.spool.schema import Layout, process_name
 from mailsvc.spool.segments import Segments

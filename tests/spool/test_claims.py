@@ -13,8 +13,8 @@ from mailsvc.interfaces import Claim
 from mailsvc.message import Address, Delivery, Done, Envelope, Recipient, Retry, Route
 from mailsvc.spool.claims import Claims
 from mailsvc.spool.embedded import EmbeddedSpool
+from mailsvc.spool.held import Held
 from mailsvc.spool.process import BEAT_SECONDS, SILENT_SECONDS, Presence
-from mailsvc.spool.records import Held
 from mailsvc.spool.schema import Layout
 from tests.spool.house import FaultyFiles, SpoolTestCase
 
