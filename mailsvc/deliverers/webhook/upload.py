@@ -157,11 +157,11 @@ class Upload:
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write the body to ``consumer``; the Deferred fires when all is written."""
         content = self._body.content
-        self._watch.moved()
         if isinstance(content, bytes) and len(content) <= CHUNK:
             consumer.write(content)
             self._watch.uploaded()
             return succeed(None)
+        self._watch.moved()
         done: Deferred[None] = Deferred(lambda _: self.stopProducing())
         if isinstance(content, bytes):
             self._running = Deferred.fromCoroutine(self._send(content, consumer))
