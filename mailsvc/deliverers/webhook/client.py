@@ -345,7 +345,8 @@ class Client:
         if headers is not None:
             for name, values in headers.getAllRawHeaders():
                 if name.lower() not in _OWN_FIELDS:
-                    lines += [b"%s: %s\r\n" % (name, value) for value in values]
+                    for value in values:
+                        lines.append(b"%s: %s\r\n" % (name, value))
         if bodyProducer is not None:
             lines.append(b"Content-Length: %d\r\n" % bodyProducer.length)
         lines.append(b"\r\n")

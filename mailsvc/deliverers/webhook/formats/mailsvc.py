@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import starmap
 from typing import Annotated, Literal
 
 import msgspec
@@ -177,7 +178,7 @@ class Mailsvc:
             sent_at=_moment(options.now()),
             size=delivery.size,
             envelope=_envelope(delivery),
-            headers=tuple(Header(name, value) for name, value in mail.headers),
+            headers=tuple(starmap(Header, mail.headers)),
             from_=_addresses(mail.sender),
             to=_addresses(mail.to),
             cc=_addresses(mail.cc),
@@ -191,7 +192,7 @@ class Mailsvc:
             reply=words.json_text(mail.reply),
             signature=mail.signature,
             attachments=tuple(
-                _attached(delivery, attachment, options) for attachment in mail.attachments
+                [_attached(delivery, attachment, options) for attachment in mail.attachments]
             ),
             raw=(_raw(delivery, content, options) if options.raw or words.unparsed(mail) else None),
             parse_errors=mail.errors,
@@ -235,7 +236,7 @@ def _envelope(delivery: Delivery) -> Envelope:
 
 
 def _addresses(boxes: tuple[Mailbox, ...]) -> tuple[Address, ...]:
-    return tuple(Address(box.name, box.address) for box in boxes)
+    return tuple([Address(box.name, box.address) for box in boxes]) if boxes else ()
 
 
 def _attached(delivery: Delivery, attachment: Attachment, options: FormatOptions) -> AttachedFile:
