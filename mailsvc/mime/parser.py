@@ -126,16 +126,27 @@ class _Share:
         self._allowance = allowance
         self._octets = octets
         self._owner = owner
+        self._mail: weakref.ref[ParsedMail] | None = None
 
     def goes_with(self, mail: ParsedMail) -> None:
         """Give it back when ``mail`` is no more; in any thread."""
-        weakref.finalize(mail, self.give).atexit = False
+        # Less than half of what weakref.finalize costs.
+        self._mail = weakref.ref(mail, self._gone)
+        _LENT.add(self)
+
+    def _gone(self, _: object) -> None:
+        _LENT.discard(self)
+        self.give()
 
     def give(self) -> None:
         """Give it back; in any thread."""
         octets, self._octets = self._octets, 0
         if octets:
             self._allowance.give(octets, self._owner)
+
+
+#: The shares that go with a mail, so that they live as long as it.
+_LENT: set[_Share] = set()
 
 
 def _same(mail: ParsedMail) -> ParsedMail:
