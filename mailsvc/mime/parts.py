@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import IncrementalNewlineDecoder
 
 from mailsvc.mime.charsets import decoded
@@ -34,9 +33,10 @@ def header_ends(octets: bytes) -> int:
     return body_start(octets, 0, len(octets))[0]
 
 
-@dataclass(slots=True)
 class Part:
     """A part that is not taken apart further.
+
+    No dataclass: compiled, the making of one is still Python, four times as much as this.
 
     :ivar named: the first field of each name, in lower case.
     :ivar head: where its header begins.
@@ -46,17 +46,18 @@ class Part:
     :ivar opaque: a multipart that was not taken apart, because it is too deep.
     """
 
-    named: dict[str, str]
-    head: int
-    start: int
-    end: int
-    content_type: str = "text/plain"
-    parameters: dict[str, str] = field(default_factory=dict)
-    disposition: str = ""
-    disposition_parameters: dict[str, str] = field(default_factory=dict)
-    encoding: str = ""
-    within: str = ""
-    opaque: bool = False
+    def __init__(
+        self, named: dict[str, str], bounds: tuple[int, int, int], content_type: str, within: str
+    ) -> None:
+        self.named = named
+        self.head, self.start, self.end = bounds
+        self.content_type = content_type
+        self.parameters: dict[str, str] = {}
+        self.disposition = ""
+        self.disposition_parameters: dict[str, str] = {}
+        self.encoding = ""
+        self.within = within
+        self.opaque = False
 
     def field(self, name: str, notes: Notes) -> str:
         """Return the undecoded text of the first field of that (lower-case) name, or nothing."""
@@ -110,7 +111,7 @@ class Tree:
             body = start + stray
         # The first of a name is the last that stays.
         named = {name.lower(): value for name, value in reversed(fields)}
-        part = Part(named, start, body, end, default, within=within)
+        part = Part(named, (start, body, end), default, within)
         if declared := part.field("content-type", notes):
             value, part.parameters = parameters(declared, notes)
             # Not type/subtype: as if nothing had been declared (RFC 2045 section 5.2).
