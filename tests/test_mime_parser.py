@@ -306,7 +306,7 @@ class ParserTests(TestCase):
         self.assertEqual((await self.parser.parse(Content(LARGE))).subject, "large")
 
     async def test_fault_of_the_parser(self) -> None:
-        with mock.patch("mailsvc.mime.parser.parse", side_effect=RecursionError):
+        with mock.patch("mailsvc.mime.mail.ParsedMail", side_effect=RecursionError):
             mail = await self.parser.parse(Content(SMALL))
         self.assertEqual(mail, ParsedMail(errors=("not parsed: RecursionError in the parser",)))
 

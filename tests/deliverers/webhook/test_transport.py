@@ -14,7 +14,6 @@ from twisted.internet.task import Clock
 from twisted.web.server import Request
 
 from mailsvc.deliverers.webhook import client
-from mailsvc.deliverers.webhook.response import ResponseReader
 from mailsvc.errors import DestinationPaused, PermanentFailure, TransientFailure
 from mailsvc.message import Delivery
 from mailsvc.testing import MAIL, MemoryContent, make_delivery, started
@@ -334,13 +333,13 @@ class TimeTests(ServerCase):
     async def test_an_answer_that_never_ends(self) -> None:
         began: Deferred[None] = Deferred()
 
-        class Reader(ResponseReader):
-            def receive(self, data: bytes) -> bool:
-                complete = super().receive(data)
-                began.callback(None)
-                return complete
+        receive = client.Connection.dataReceived
 
-        self.patch(client, "ResponseReader", Reader)
+        def received(self: client.Connection, data: bytes) -> None:
+            receive(self, data)
+            began.callback(None)
+
+        self.patch(client.Connection, "dataReceived", received)
         attempt = self.start()
         connection = await self.connections.next()
         await connection.until(b"world\r\n")
