@@ -11,9 +11,11 @@ from unittest import skipUnless
 from cryptography import x509
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
-from mailsvc.deliverers.webhook import client
+from mailsvc.deliverers.webhook import client, transport
 from mailsvc.errors import DestinationPaused, PermanentFailure, TransientFailure
 from mailsvc.message import Delivery
 from mailsvc.testing import MAIL, MemoryContent, make_delivery, started
@@ -28,6 +30,25 @@ from tests.deliverers.webhook.servers import (
 from tests.issuer import Issuer
 
 LARGE = b"x" * 5_000_000
+
+
+class FieldsTests(SynchronousTestCase):
+    def test_as_headers_has_them(self) -> None:
+        fields = [
+            ("webhook-id", "m1-1"),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("etag", "e"),
+            ("X-Twice", "1"),
+            ("x-twice", "2"),
+            ("X-Lines", "a\r\nb: c\n"),
+            ("X-Empty", ""),
+        ]
+        headers = Headers()
+        for name, value in fields:
+            headers.addRawHeader(name.encode(), value.encode())
+        ours = transport._Fields(fields)
+        self.assertEqual(list(ours.getAllRawHeaders()), list(headers.getAllRawHeaders()))
+        self.assertRaises(UnicodeEncodeError, transport._Fields, [("X-A", "\xe9")])
 
 
 class RequestTests(ServerCase):
