@@ -176,7 +176,8 @@ def connect(layout: Layout, files: Files) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16384")
-        connection.execute("PRAGMA wal_autocheckpoint = 1000")
+        # The writer does not let it come to that, unless its groups are very large.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA journal_size_limit = 16777216")
     except BaseException:
         connection.close()

@@ -73,6 +73,8 @@ class Segments:
         self._looked_ahead = False
         #: Segments with content of the group under way, which no row names yet.
         self._touched: set[int] = set()
+        #: Messages whose content was written into the current segment since its last sync.
+        self._unsynced: list[Accepting] = []
         #: Segments that the disk failed on; their rows say so, too, as soon as they can be written.
         self._abandoned: set[int] = set()
 
@@ -82,7 +84,10 @@ class Segments:
         return self._current.number if self._current else None
 
     def store(self, connection: sqlite3.Connection, messages: Sequence[Accepting]) -> None:
-        """Write and sync contents; each message is then placed, or has its ``error``."""
+        """Write contents; each message is then placed, or has its ``error``.
+
+        They are durable once :meth:`sync` has said so.
+        """
         self._touched.clear()
         batch: list[Accepting] = []
         buffers: list[bytes | memoryview] = []
@@ -92,6 +97,7 @@ class Segments:
             need = HEADER_SIZE + message.length
             if self._current is None or position + need > self._current.size:
                 self._write(connection, batch, buffers, position)
+                self.sync(connection)
                 batch, buffers = [], []
                 try:
                     self._current = self._next(connection)
@@ -130,17 +136,43 @@ class Segments:
         self._touched.add(segment.number)
         try:
             self._files.write_all(segment.descriptor, buffers, segment.position)
-            self._files.fdatasync(segment.descriptor)
+            self._files.start_writing(
+                segment.descriptor, segment.position, position - segment.position
+            )
         except OSError as error:
-            wrapped = failure(error, f"segment {segment.number}")
-            for message in batch:
-                message.error = wrapped
-            self._abandon(connection, segment, error)
+            self._abandon(connection, segment, batch, error)
         else:
             segment.position = -(-position // _PAGE) * _PAGE
+            self._unsynced = batch
 
-    def _abandon(self, connection: sqlite3.Connection, segment: _Segment, error: OSError) -> None:
+    def sync(self, connection: sqlite3.Connection) -> bool:
+        """Sync what was written, if anything was; say whether all of it is durable.
+
+        If not, the messages have their ``error``, and a transaction is rolled back.
+        """
+        batch, self._unsynced = self._unsynced, []
+        segment = self._current
+        if not batch or segment is None:
+            return True
+        try:
+            self._files.fdatasync(segment.descriptor)
+        except OSError as error:
+            connection.rollback()
+            self._abandon(connection, segment, batch, error)
+            return False
+        return True
+
+    def _abandon(
+        self,
+        connection: sqlite3.Connection,
+        segment: _Segment,
+        batch: Sequence[Accepting],
+        error: OSError,
+    ) -> None:
         """Never touch a segment again that the disk failed on: what it holds is still read."""
+        wrapped = failure(error, f"segment {segment.number}")
+        for message in batch:
+            message.error = wrapped
         self._emit(Alert(f"spool: segment {segment.number} is abandoned: {error}"))
         self._abandoned.add(segment.number)
         self._files.close(segment.descriptor)

@@ -1,7 +1,7 @@
 """The one thread that changes the spool, a group at a time.
 
-A group's contents are written and synced together, its rows are committed together, and all of it
-is answered with one call into the reactor's thread.
+A group's contents are written together, and synced together while the rows are made ready; then the
+rows are committed together, and all of it is answered with one call into the reactor's thread.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ R = TypeVar("R")
 
 #: Members of a group at most.
 _GROUP = 512
+
+#: Groups after which the log is copied into the database: there is time for it once a group has
+#: been answered, and inside of a commit it is half a millisecond that a whole group waits.
+_CHECKPOINT = 64
 
 #: Seconds that another thread waits for the writer.
 _PATIENCE = 60.0
@@ -158,6 +162,8 @@ class Writer:
             reactor.callLater, turn_end.add, now, arriving, self._hand_over
         )
         self._connection: sqlite3.Connection | None = None
+        #: Groups since the last checkpoint.
+        self._logged = 0
         #: Ids of messages whose commit failed, until their absence is confirmed; None: no failure.
         self._unconfirmed: set[str] | None = None
         self._ended = False
@@ -254,6 +260,16 @@ class Writer:
         self._answer(group)
         if self._connection is not None:
             self._segments.look_ahead(self._connection)
+            self._logged += 1
+            if self._logged >= _CHECKPOINT:
+                self._checkpoint(self._connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        self._logged = 0
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            self._failed([], error)
 
     def _store(self, connection: sqlite3.Connection, group: Sequence[Job]) -> None:
         acceptances = [
@@ -261,7 +277,12 @@ class Writer:
         ]
         if acceptances:
             self._segments.store(connection, [job.message for job in acceptances])
-            for job in acceptances:
+            self._note_errors(acceptances)
+
+    def _note_errors(self, jobs: Sequence[Job]) -> None:
+        """Have the messages whose content is not stored answered so."""
+        for job in jobs:
+            if isinstance(job, Acceptance):
                 job.error = job.message.error
 
     def _commit(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
@@ -285,10 +306,14 @@ class Writer:
                     else:
                         self._commit(connection, [job])
             return
-        if freed:
+        if freed is None:
+            self._note_errors(jobs)
+            self._commit(connection, [job for job in jobs if job.error is None])
+        elif freed:
             self._remove(freed)
 
-    def _transact(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[str]:
+    def _transact(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[str] | None:
+        """Return the files to remove; None: contents could not be synced, nothing is committed."""
         begin(connection)
         transaction = Transaction(connection, self._memory, self._now())
         messages = [job.message for job in jobs if isinstance(job, Acceptance)]
@@ -300,6 +325,9 @@ class Writer:
             transaction.flush()
         except sqlite3.IntegrityError as error:
             raise SpoolError(f"the spool refuses a row: {error}") from error
+        # The contents, which the disk began with before the rows: no row may come before them.
+        if not self._segments.sync(connection):
+            return None
         connection.execute("COMMIT")
         transaction.committed()
         return transaction.freed
@@ -314,7 +342,7 @@ class Writer:
             if isinstance(job, Acceptance):
                 unconfirmed.add(job.message.message_id)
         self._unconfirmed = unconfirmed
-        self._emit(Alert(f"spool: a commit failed, the database is opened again: {error}"))
+        self._emit(Alert(f"spool: the database failed and is opened again: {error}"))
         self._forget_connection()
         try:
             self._usable()

@@ -64,6 +64,49 @@ class WriterTests(SpoolTestCase):
         self.assertEqual(len(together), 112)
         self.assertEqual(together, await rows(1))
 
+    async def test_contents_are_synced_while_their_rows_are_made_ready(self) -> None:
+        """Written before the rows, so that the disk begins; synced before these are committed."""
+        spool = await self.opened()
+        await self.store(spool)
+        self.files.calls.clear()
+        await self.store(spool)
+        steps = [text for name, text in self.files.calls if name == "sql"]
+        self.assertEqual(steps.count("COMMIT"), 1)
+        order = [
+            name if name != "sql" else text.partition(" (")[0]
+            for name, text in self.files.calls
+            if name in ("pwritev", "fdatasync") or text.startswith(("INSERT INTO mess", "COMMIT"))
+        ]
+        self.assertEqual(order, ["pwritev", "INSERT INTO messages", "fdatasync", "COMMIT"])
+
+    async def test_contents_that_cannot_be_synced_spoil_nothing_else(self) -> None:
+        spool = await self.opened()
+        await self.store(spool)
+        self.files.fail("fdatasync", "segments")
+        incoming = spool.begin(self.envelope(), False)
+        incoming.write(b"x")
+        committed, paused = incoming.commit(), spool.pause("a", "for a test")
+        await self.refused(committed)
+        await paused
+        self.assertEqual(spool.paused(), {"a": "for a test"})
+        self.assertEqual((await spool.summary()).messages, 1)
+        await self.store(spool)
+
+    async def test_the_log_is_copied_when_a_group_was_answered(self) -> None:
+        self.patch(writer_module, "_CHECKPOINT", 3)
+        spool = await self.opened()
+        copied = "PRAGMA wal_checkpoint(PASSIVE)"
+        for _ in range(8):
+            await self.store(spool)
+        steps = [text for _, text in self.files.calls if text in ("COMMIT", copied)]
+        first = steps.index(copied)
+        self.assertEqual(steps[first : first + 5], [copied, *["COMMIT"] * 3, copied])
+        self.files.fail("sql", copied, sqlite3.OperationalError("disk I/O error"))
+        for _ in range(4):
+            await self.store(spool)
+        self.assertIn("is opened again: disk I/O error", self.logged())
+        self.assertEqual((await spool.summary()).messages, 12)
+
     async def test_who_waits_in_a_thread_is_told(self) -> None:
         spool = await self.opened()
         workshop = spool._workshop
