@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from http.cookiejar import DefaultCookiePolicy
 from types import FunctionType
 from typing import Any
 
-import treq.client
 from hyperlink import EncodedURL
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -75,8 +75,8 @@ class _Fields(Headers):
         return self
 
 
-#: None are ever put here: see :class:`_Treq`.
-_NO_COOKIES = IndexableCookieJar()
+#: Nothing puts cookies here, see :class:`_Treq`; and no domain may.
+_NO_COOKIES = IndexableCookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def _itself(agent: IAgent, _: object) -> IAgent:
@@ -84,19 +84,28 @@ def _itself(agent: IAgent, _: object) -> IAgent:
     return agent
 
 
+def _unwrapped(request: Any) -> Any:  # noqa: ANN401
+    """Return treq's own ``request`` with others for the agents that it wraps its agent in.
+
+    A treq that is made otherwise one day does what it does by itself.
+    """
+    if not isinstance(request, FunctionType) or request.__code__.co_freevars:
+        return request
+    others = {"CookieAgent": _itself, "ContentDecoderAgent": _itself}
+    found = FunctionType(request.__code__, {**request.__globals__, **others})
+    found.__kwdefaults__, found.__defaults__ = request.__kwdefaults__, request.__defaults__
+    return found
+
+
 class _Treq(HTTPClient):
     """treq's client; its requests go to its agent as they are.
 
     For each request treq wraps its agent in one that keeps cookies, which takes the URL apart, and
     one that inflates.  Here neither may do anything, and they are 6 % of the instructions of a
-    posted mail.  treq cannot be told so: this is its own ``request``, given others for those two.
+    posted mail.  treq cannot be told so.
     """
 
-    request = FunctionType(
-        HTTPClient.request.__code__,
-        {**vars(treq.client), "CookieAgent": _itself, "ContentDecoderAgent": _itself},
-    )
-    request.__kwdefaults__ = HTTPClient.request.__kwdefaults__
+    request = _unwrapped(HTTPClient.request)
 
 
 def _as_it_is(body: Upload) -> IBodyProducer:

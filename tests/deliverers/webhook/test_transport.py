@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from unittest import skipUnless
 
 from cryptography import x509
+from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,6 +104,15 @@ class RequestTests(ServerCase):
         receiver = Receiver()
         await self.deliver(receiver)
         self.assertEqual(len(receiver.requests), 1)
+
+    def test_a_treq_that_is_made_otherwise_is_left_alone(self) -> None:
+        """Today's treq is given others for its agents; one that cannot be is as it is."""
+        wanted = {"CookieAgent", "ContentDecoderAgent"}
+        self.assertLessEqual(wanted, set(HTTPClient.request.__code__.co_names))
+        self.assertIsNot(transport._unwrapped(HTTPClient.request), HTTPClient.request)
+        decorated = functools.wraps(HTTPClient.request)(lambda *_: wanted)
+        for other in (decorated, functools.partial(HTTPClient.request)):
+            self.assertIs(transport._unwrapped(other), other)
 
     async def test_cookies_are_not_kept(self) -> None:
         def biscuit(request: Request) -> bytes:
