@@ -128,7 +128,7 @@ all of the time: the commands of a message, each a turn of the reactor; the line
 each delivery its claim, its attempt and, at the end of the turn, its share of a record for many.
 Filing adds what the file system takes for a file (make, write, rename), a third of it all, and a
 share of a sync. Posting adds a hop into a thread that is shared as well, in which a mail is parsed
-and its payload made, and the request: a sixth of it is treq, a quarter the kernel's send.
+and its payload made, and the request: a tenth of it is treq, a quarter the kernel's send.
 """
 
 
