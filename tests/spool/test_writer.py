@@ -217,6 +217,7 @@ class WaitingTests(SpoolTestCase):
 
     async def test_not_for_ever(self) -> None:
         """A process that was stopped inside a transaction: the sender is told, and may go."""
+        self.files.timeout = 0.05
         self.patch(rows, "_PATIENCE", 0.05)
         spool = await self.opened()
         other = self.another()
