@@ -25,7 +25,7 @@ _PIECE = 1024
 #: A view that pins at most this much more than it shows is not worth a copy; below it always is.
 _COPIED = 16_384
 #: Octets that may wait for a file of its own before the peer is paused, and before it goes on.
-_HIGH, _LOW = 1 << 20, 1 << 18
+_HIGH, _LOW = 1 << 19, 1 << 18
 
 
 class ContentMemory:
