@@ -256,7 +256,7 @@ class Writer:
                 job.error = SpoolError(f"the spool's database cannot be used: {error}")
         else:
             self._store(connection, group)
-            self._commit(connection, [job for job in group if job.error is None])
+            self._commit(connection, group)
         self._answer(group)
         if self._connection is not None:
             self._segments.look_ahead(self._connection)
@@ -272,21 +272,21 @@ class Writer:
             self._failed([], error)
 
     def _store(self, connection: sqlite3.Connection, group: Sequence[Job]) -> None:
-        acceptances = [
-            job for job in group if isinstance(job, Acceptance) and job.message.file is None
+        messages = [
+            job.message for job in group if isinstance(job, Acceptance) and job.message.file is None
         ]
-        if acceptances:
-            self._segments.store(connection, [job.message for job in acceptances])
-            self._note_errors(acceptances)
+        if messages:
+            self._segments.store(connection, messages)
 
-    def _note_errors(self, jobs: Sequence[Job]) -> None:
-        """Have the messages whose content is not stored answered so."""
-        for job in jobs:
+    def _commit(self, connection: sqlite3.Connection, group: Sequence[Job]) -> None:
+        """Commit all jobs in one transaction; if one cannot be, each in its own.
+
+        But for the messages whose content is not stored, as far as that is known by now.
+        """
+        for job in group:
             if isinstance(job, Acceptance):
                 job.error = job.message.error
-
-    def _commit(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-        """Commit all jobs in one transaction; if one cannot be, each in its own."""
+        jobs = [job for job in group if job.error is None]
         if not jobs:
             return
         try:
@@ -307,8 +307,7 @@ class Writer:
                         self._commit(connection, [job])
             return
         if freed is None:
-            self._note_errors(jobs)
-            self._commit(connection, [job for job in jobs if job.error is None])
+            self._commit(connection, jobs)
         elif freed:
             self._remove(freed)
 

@@ -92,6 +92,28 @@ class WriterTests(SpoolTestCase):
         self.assertEqual((await spool.summary()).messages, 1)
         await self.store(spool)
 
+    async def test_nor_are_they_kept_when_a_job_is_at_fault_as_well(self) -> None:
+        """Each job has a transaction of its own then; only the first finds contents to sync."""
+        spool = await self.opened()
+        await self.store(spool)
+
+        def wrong(transaction: Transaction) -> None:
+            raise ZeroDivisionError
+
+        committed = []
+        self.files.fail("fdatasync", "segments")
+        for _ in range(3):
+            incoming = spool.begin(self.envelope(), False)
+            incoming.write(b"x")
+            committed.append(incoming.commit())
+        faulty = spool._workshop.change(wrong)
+        for each in committed:
+            await self.refused(each)
+        with self.assertRaises(ZeroDivisionError):
+            await faulty
+        self.assertEqual((await spool.summary()).messages, 1)
+        await self.store(spool)
+
     async def test_the_log_is_copied_when_a_group_was_answered(self) -> None:
         self.patch(writer_module, "_CHECKPOINT", 3)
         spool = await self.opened()
@@ -200,9 +222,8 @@ class WaitingTests(SpoolTestCase):
         other.execute("BEGIN IMMEDIATE")
         return other
 
-    async def test_a_group_is_begun_soon_after_another_process_is_done(self) -> None:
-        spool = await self.opened()
-        other = self.another()
+    def done_at_the_seventh_look(self, other: sqlite3.Connection) -> list[float]:
+        """Have another process done once we have looked so often; return our waits."""
         looked: list[float] = []
 
         def sleep(seconds: float) -> None:
@@ -211,6 +232,11 @@ class WaitingTests(SpoolTestCase):
                 other.execute("COMMIT")
 
         self.patch(rows, "sleep", sleep)
+        return looked
+
+    async def test_a_group_is_begun_soon_after_another_process_is_done(self) -> None:
+        spool = await self.opened()
+        looked = self.done_at_the_seventh_look(self.another())
         await self.store(spool)
         self.assertEqual(len(looked), 7)
         self.assertLess(max(looked), 0.001)
@@ -230,15 +256,7 @@ class WaitingTests(SpoolTestCase):
 
     async def test_a_new_segment_waits_as_well(self) -> None:
         spool = await self.opened()
-        other = self.another()
-        looked: list[float] = []
-
-        def sleep(seconds: float) -> None:
-            looked.append(seconds)
-            if len(looked) == 7:
-                other.execute("COMMIT")
-
-        self.patch(rows, "sleep", sleep)
+        looked = self.done_at_the_seventh_look(self.another())
         spool._segments.close()
         spool._segments._size *= 2
         self.files.calls.clear()
